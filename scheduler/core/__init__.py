@@ -1,0 +1,1 @@
+"""scheduler.core of Trimtab."""

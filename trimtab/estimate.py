@@ -1,0 +1,57 @@
+"""A number with an interval and the place that it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Origin(StrEnum):
+    """Where a number comes from, the most trustworthy first."""
+
+    MEASURED = "measured"
+    CALIBRATED = "calibrated"
+    PUBLISHED = "published"
+    ASSUMED = "assumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """``value`` with an 80 % interval ``[low, high]``; ``source`` names the measurement, document or assumption.
+
+    The unit is that of the field that holds the estimate (its name ends with it).
+    """
+
+    value: float
+    low: float
+    high: float
+    origin: Origin
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"estimate {self.value} outside its interval [{self.low}, {self.high}]")
+
+    @classmethod
+    def within(cls, value: float, half_width_frac: float, *, origin: Origin, source: str = "") -> Estimate:
+        """An interval of ``value * (1 -+ half_width_frac)``; negative values keep low below high."""
+        spread = abs(value) * half_width_frac
+        return cls(value=value, low=value - spread, high=value + spread, origin=origin, source=source)
+
+    def scaled(self, factor: float) -> Estimate:
+        """The estimate of ``factor`` times the quantity; ``factor`` must not be negative."""
+        if factor < 0:
+            raise ValueError("factor must not be negative")
+        return Estimate(
+            value=self.value * factor, low=self.low * factor, high=self.high * factor, origin=self.origin, source=self.source
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """A named constant that a prediction used: meaning, value with unit in the name, and where it comes from."""
+
+    name: str
+    value: float
+    origin: Origin
+    source: str

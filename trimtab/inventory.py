@@ -1,0 +1,221 @@
+"""What there is to run on: device types, nodes, pools, offers. Device types are data, not an enum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from trimtab.ids import DeviceTypeName, NodeId, OfferId, PoolId
+
+_T = TypeVar("_T")
+
+
+class DeviceKind(StrEnum):
+    """Family of hardware."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+    TPU = "tpu"
+
+
+class Market(StrEnum):
+    """Terms under which a pool can be had."""
+
+    RESERVED = "reserved"
+    ON_DEMAND = "on-demand"
+    SPOT = "spot"
+
+
+class DeviceState(StrEnum):
+    """Whether a device can be given away. BUSY_ELSEWHERE: processes that are not ours hold it."""
+
+    FREE = "free"
+    ASSIGNED = "assigned"
+    BUSY_ELSEWHERE = "busy-elsewhere"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A connection between devices: one-way bandwidth of one device and latency of one message."""
+
+    name: str
+    bandwidth_bytes_per_s: float
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceType:
+    """One kind of device.
+
+    ``peak_flops`` maps a precision (``fp32``, ``bf16`` ...) to dense FLOP/s of one device; ``memory_bandwidth`` in bytes/s;
+    ``source`` and ``retrieved_on`` (ISO date) say where the figures come from.
+    """
+
+    name: DeviceTypeName
+    kind: DeviceKind
+    memory_bytes: int
+    peak_flops: Mapping[str, float]
+    memory_bandwidth_bytes_per_s: float
+    source: str
+    retrieved_on: str
+    link: Link | None = None
+    domain_size: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One device of a node. ``index`` is the local number (the CUDA ordinal; for CPU devices the slot).
+
+    ``cores`` are the processor cores of a CPU device. ``memory_free_bytes`` is what was free when it was looked at.
+    """
+
+    index: int
+    state: DeviceState = DeviceState.FREE
+    uuid: str = ""
+    memory_bytes: int = 0
+    memory_free_bytes: int = 0
+    cores: tuple[int, ...] = ()
+    used_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One machine. ``boot_id`` changes when it restarts."""
+
+    id: NodeId
+    boot_id: str
+    devices: tuple[Device, ...]
+    host_memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """One homogeneous set of nodes in one zone.
+
+    ``nodes`` lists known machines; a pool described by a person has none and says ``num_nodes``. ``node_link`` joins the devices of
+    one node, ``network`` the nodes.
+    """
+
+    id: PoolId
+    device_type: DeviceTypeName
+    devices_per_node: int
+    num_nodes: int
+    zone: str = "local"
+    nodes: tuple[Node, ...] = ()
+    node_link: Link | None = None
+    network: Link | None = None
+
+    @property
+    def num_devices(self) -> int:
+        """Devices of all nodes."""
+        return self.num_nodes * self.devices_per_node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A pool under a market. Prices carry their source and date; ``nodes_now`` are there, up to ``nodes_possible`` could be had."""
+
+    id: OfferId
+    pool_id: PoolId
+    market: Market
+    price_usd_per_device_hour: float
+    source: str
+    retrieved_on: str
+    interruptions_per_hour: float = 0.0
+    startup_s: float = 0.0
+    nodes_now: int = 0
+    nodes_possible: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Nodes times devices of each."""
+
+    num_nodes: int
+    devices_per_node: int
+
+    @property
+    def num_devices(self) -> int:
+        """Devices in all."""
+        return self.num_nodes * self.devices_per_node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """All pools and offers, as seen at ``observed_at`` (aware). ``source`` says who looked (local, file, ray, kubernetes)."""
+
+    device_types: tuple[DeviceType, ...]
+    pools: tuple[Pool, ...]
+    offers: tuple[Offer, ...]
+    observed_at: datetime
+    source: str
+
+    def device_type(self, name: DeviceTypeName) -> DeviceType:
+        """The device type of that name; raises KeyError."""
+        return next_named(self.device_types, name, "name")
+
+    def pool(self, pool_id: PoolId) -> Pool:
+        """The pool of that id; raises KeyError."""
+        return next_named(self.pools, pool_id, "id")
+
+
+def next_named(items: tuple[_T, ...], wanted: str, key: str) -> _T:
+    """The item whose ``key`` equals ``wanted``; raises KeyError."""
+    for item in items:
+        if getattr(item, key) == wanted:
+            return item
+    raise KeyError(wanted)
+
+
+class ProbeKernel(StrEnum):
+    """What a probe times. The shape of each is given in ``docs/probe.md``."""
+
+    MATMUL = "matmul"
+    BATCHED_MATMUL = "batched-matmul"
+    ATTENTION_FORWARD = "attention-forward"
+    ATTENTION_BACKWARD = "attention-backward"
+    ELEMENTWISE = "elementwise"
+    REDUCTION = "reduction"
+    NORM_FORWARD = "norm-forward"
+    NORM_BACKWARD = "norm-backward"
+    CROSS_ENTROPY = "cross-entropy"
+    EMBEDDING = "embedding"
+    OPTIMIZER = "optimizer"
+    LAUNCH = "launch"
+    ALL_REDUCE = "all-reduce"
+    ALL_GATHER = "all-gather"
+    REDUCE_SCATTER = "reduce-scatter"
+    SEND_RECEIVE = "send-receive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbePoint:
+    """One timed kernel: median seconds of ``repeats`` runs and the relative spread (p90 - p10) / (2 x median).
+
+    ``num_ranks`` ranks ran it at the same time (1: the device alone).
+    """
+
+    kernel: ProbeKernel
+    precision: str
+    shape: tuple[int, ...]
+    num_ranks: int
+    seconds: float
+    spread_frac: float
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReport:
+    """What ``trimtab probe`` measured on one node. ``fingerprint`` changes with hardware, driver and torch version."""
+
+    fingerprint: str
+    device_type: DeviceType
+    num_devices: int
+    points: tuple[ProbePoint, ...]
+    measured_at: datetime
+    versions: Mapping[str, str] = field(default_factory=dict)
+    duration_s: float = 0.0
