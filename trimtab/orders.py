@@ -21,7 +21,8 @@ from trimtab.strategy import Strategy
 
 ENV_ORDER_FILE = "TRIMTAB_ORDER_FILE"
 ENV_ATTEMPT = "TRIMTAB_ATTEMPT"
-ENV_REPORT_FD = "TRIMTAB_REPORT_FD"
+ENV_REPORT_FD = "TRIMTAB_REPORT_FD"  # each rank writes JSON lines here: RankMessage
+ENV_CONTROL_FD = "TRIMTAB_CONTROL_FD"  # rank 0 reads JSON lines here: RankCommand
 ENV_CHECKPOINT_DIR = "TRIMTAB_CHECKPOINT_DIR"
 ENV_RESUME_FROM = "TRIMTAB_RESUME_FROM"
 ENV_PLAN_FILE = "TRIMTAB_PLAN_FILE"
@@ -162,3 +163,48 @@ class ReportReply:
     stop: bool = False
     grace_s: float = 0.0
     checkpoint_now: bool = False
+
+
+class RankMessageKind(StrEnum):
+    """What a rank tells its agent."""
+
+    READY = "ready"
+    PROGRESS = "progress"
+    CHECKPOINT = "checkpoint"
+    SUMMARY = "summary"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankMessage:
+    """One JSON line from a rank to its agent over the descriptor of ENV_REPORT_FD. Only rank 0 sends more than READY."""
+
+    kind: RankMessageKind
+    progress: Progress | None = None
+    checkpoint: CheckpointNote | None = None
+    summary: Mapping[str, float] = field(default_factory=dict)
+
+
+class RankCommandKind(StrEnum):
+    """What an agent asks of rank 0 of our own training worker (a user's program gets SIGTERM instead)."""
+
+    STOP = "stop"
+    CHECKPOINT = "checkpoint"
+    PUBLISHED = "published"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankCommand:
+    """One JSON line from the agent to rank 0. PUBLISHED answers a CHECKPOINT message: not ``accepted`` means fenced, stop at once."""
+
+    kind: RankCommandKind
+    step: int = 0
+    accepted: bool = True
+    grace_s: float = 0.0
+
+
+EXIT_STOPPED = 75
+"""Exit code of a rank of our own worker that stopped because it was asked to, after a checkpoint (EX_TEMPFAIL)."""
+EXIT_OUT_OF_MEMORY = 76
+"""Exit code of a rank of our own worker that ran out of device or host memory."""
+EXIT_CHECKPOINT = 77
+"""Exit code of a rank of our own worker that found no usable checkpoint where it should resume from."""
