@@ -1,0 +1,1 @@
+"""What runs on the devices: the agent, training, compression, serving and the probe."""
