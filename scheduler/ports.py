@@ -1,18 +1,20 @@
 """The ports of the control plane: what the loops need from outside, as small Protocols.
 
-Every adapter of a port passes the same suite in ``tests/contract``. Expected outcomes are values; an exception means that the outside
+Every adapter of a port passes the same suite in ``tests/contract``. Expected outcomes are values; an exception means that the
+outside
 could not answer. ``scheduler.core`` never sees a port: it gets frozen data and ``now``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from trimtab.ids import AttemptRef, JobId, NodeId
+from scheduler.core.records import Change, EventDraft, Guard, Observation, Record, RecordKind, Sight, StoredEvent
+from trimtab.ids import AttemptRef, JobId
 from trimtab.inventory import Inventory, Offer
 from trimtab.orders import (
     CheckpointNote,
@@ -24,74 +26,47 @@ from trimtab.orders import (
 )
 from trimtab.plan import Plan, PlanningProblem
 
+__all__ = [
+    "Action",
+    "AgentGateway",
+    "AgentHandler",
+    "Applied",
+    "ApplyResult",
+    "ArtifactStore",
+    "Change",
+    "Clock",
+    "Conflict",
+    "EventDraft",
+    "Executor",
+    "Guard",
+    "Identity",
+    "Lease",
+    "LogChunk",
+    "LogStore",
+    "Notifier",
+    "Observation",
+    "PlanOutcome",
+    "PlanOutcomeKind",
+    "PlannerRunner",
+    "PriceBook",
+    "Principal",
+    "Record",
+    "RecordKind",
+    "Sight",
+    "StaleTerm",
+    "StateStore",
+    "StoreSnapshot",
+    "StoredEvent",
+    "Telemetry",
+]
+
 # ---------------------------------------------------------------------------------------------------------------- state store
-
-
-class RecordKind(StrEnum):
-    """Kinds of records in the store. The value of each is the wire form of the kernel's dataclass, or a small mapping."""
-
-    JOB = "job"
-    UNIT = "unit"
-    ATTEMPT = "attempt"
-    DEVICE = "device"  # id DeviceRef.key(), value {"owner": attempt}; absent: free
-    INTENT = "intent"  # id "<attempt>/start" or "<attempt>/stop": a command committed and not yet confirmed
-    PLAN = "plan"
-    IDEMPOTENCY = "idempotency"
-    CHECKPOINT = "checkpoint"  # id job id, value CheckpointNote of the newest verified checkpoint and the attempt that wrote it
-    LEDGER = "ledger"  # id attempt, value cost, hours, price
-    QUARANTINE = "quarantine"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One stored row. ``version`` starts at 1 and rises by one with each change of this row."""
-
-    kind: RecordKind
-    id: str
-    version: int
-    value: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guard:
-    """The row must have exactly this version; 0 means that it must not exist."""
-
-    kind: RecordKind
-    id: str
-    version: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """Put the row to ``value``, or delete it where ``value`` is None."""
-
-    kind: RecordKind
-    id: str
-    value: Mapping[str, object] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventDraft:
-    """An event to append: a CamelCase kind, the job and attempt that it concerns, and a small body."""
-
-    kind: str
-    at: datetime
-    job_id: JobId | None = None
-    attempt: AttemptRef | None = None
-    body: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEvent:
-    """An event with its number (rises by one, no gaps)."""
-
-    number: int
-    draft: EventDraft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """The write took effect (now, or when the same op id was first applied). ``last_event`` is the newest event number after it."""
+    """The write took effect (now, or when the same op id was first applied). ``last_event`` is the newest event number after
+    it."""
 
     last_event: int
     repeated: bool = False
@@ -138,7 +113,8 @@ class StateStore(Protocol):
     ) -> ApplyResult:
         """All changes and events in one atomic, durable step, or none.
 
-        The same ``op_id`` again gives the first answer without a second effect. ``term`` below the newest known gives StaleTerm; term 0
+        The same ``op_id`` again gives the first answer without a second effect. ``term`` below the newest known gives
+        StaleTerm; term 0
         is for writers that need no leadership (submit, cancel, claims). Raises UnknownOutcome where it cannot be told.
         """
         ...
@@ -179,32 +155,12 @@ class StateStore(Protocol):
 # ------------------------------------------------------------------------------------------------------------------- executor
 
 
-class Sight(StrEnum):
-    """What an executor knows of an attempt. DEAD needs proof that none of its processes is left; UNSEEN is no proof."""
-
-    ALIVE = "alive"
-    DEAD = "dead"
-    UNSEEN = "unseen"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """One attempt as seen at ``at``. ``exit_file`` content, if the agent left one, travels as the last report."""
-
-    attempt: AttemptRef
-    sight: Sight
-    at: datetime
-    node_id: NodeId | None = None
-    last_report: RunReport | None = None
-    spot_notice_s: float | None = None
-    detail: str = ""
-
-
 class Executor(Protocol):
     """Starts and stops attempts. All calls return quickly; effects are seen through ``observe``."""
 
     def start(self, order: RunOrder) -> None:
-        """Start the attempt's agents. Idempotent by attempt: a second call for a known attempt has no effect. Raises ExecutorError."""
+        """Start the attempt's agents. Idempotent by attempt: a second call for a known attempt has no effect. Raises
+        ExecutorError."""
         ...
 
     def stop(self, attempt: AttemptRef, *, grace_s: float) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -84,7 +85,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try to run a unit on certain devices. ``credential_digest`` is the SHA-256 of the agent's secret."""
+    """One try to run a unit on certain devices. ``credential_digest`` is the SHA-256 of the agent's secret.
+
+    ``claimed_by`` names the agents that own it, one per line; ``summary`` holds the figures of a finished run.
+    """
 
     ref: AttemptRef
     job_id: JobId
@@ -107,6 +111,7 @@ class Attempt:
     exit_detail: str = ""
     claimed_by: str = ""
     cost_usd: float = 0.0
+    summary: Mapping[str, float] = field(default_factory=dict)
 
 
 def job_state(intent: Intent, units: tuple[Unit, ...], attempts: tuple[Attempt, ...]) -> JobState:

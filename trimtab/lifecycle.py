@@ -145,6 +145,9 @@ UNIT_MOVES: Mapping[tuple[UnitState, UnitEvent], UnitState] = MappingProxyType(
     }
 )
 
+QUARANTINE: tuple[UnitState, EndReason] = (UnitState.FAILED, EndReason.QUARANTINED)
+"""Where a unit goes from any state when its invariants broke. Its attempt lives on in the table until its death is proven."""
+
 UNIT_ENDS = frozenset({UnitState.SUCCEEDED, UnitState.FAILED, UnitState.CANCELLED})
 UNIT_LIVE = frozenset({UnitState.STARTING, UnitState.RUNNING, UnitState.STOPPING})
 
@@ -186,7 +189,8 @@ def after_release(
 ) -> tuple[UnitState, EndReason | None]:
     """Where a unit goes when its attempt is released; the counts include the one just released.
 
-    completed -> SUCCEEDED; intent CANCEL -> CANCELLED; SUSPEND -> SUSPENDED; stopped -> QUEUED; failed or lost -> QUEUED while the
+    completed -> SUCCEEDED; intent CANCEL -> CANCELLED; SUSPEND -> SUSPENDED; stopped -> QUEUED; failed or lost -> QUEUED while
+    the
     retry policy of that kind allows, else FAILED with the reason.
     """
     if reason is ReleaseReason.COMPLETED:
