@@ -24,9 +24,7 @@ def sortable_suffix(now: datetime, randomness: bytes) -> str:
     """Time-sortable id suffix of 16 characters: 9 of ``now`` in milliseconds, 7 of ``randomness`` (5 bytes or more)."""
     if len(randomness) < 5:
         raise ValueError("5 bytes of randomness are needed")
-    return _digits(int(now.timestamp() * 1000), _TIME_DIGITS) + _digits(
-        int.from_bytes(randomness[:5], "big"), _RANDOM_DIGITS
-    )
+    return _digits(int(now.timestamp() * 1000), _TIME_DIGITS) + _digits(int.from_bytes(randomness[:5], "big"), _RANDOM_DIGITS)
 
 
 def new_job_id(now: datetime, randomness: bytes) -> JobId:

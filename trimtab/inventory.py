@@ -96,7 +96,8 @@ class Node:
 class Pool:
     """One homogeneous set of nodes in one zone.
 
-    ``nodes`` lists known machines; a pool described by a person has none and says ``num_nodes``. ``node_link`` joins the devices of
+    ``nodes`` lists known machines; a pool described by a person has none and says ``num_nodes``. ``node_link`` joins the
+    devices of
     one node, ``network`` the nodes.
     """
 
@@ -117,7 +118,8 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A pool under a market. Prices carry their source and date; ``nodes_now`` are there, up to ``nodes_possible`` could be had."""
+    """A pool under a market. Prices carry their source and date; ``nodes_now`` are there, up to ``nodes_possible`` could be
+    had."""
 
     id: OfferId
     pool_id: PoolId
@@ -179,6 +181,11 @@ class ProbeKernel(StrEnum):
     ATTENTION_FORWARD = "attention-forward"
     ATTENTION_BACKWARD = "attention-backward"
     ELEMENTWISE = "elementwise"
+    STRIDED_COPY = "strided-copy"
+    SILU_FORWARD = "silu-forward"
+    SILU_BACKWARD = "silu-backward"
+    GELU_FORWARD = "gelu-forward"
+    GELU_BACKWARD = "gelu-backward"
     REDUCTION = "reduction"
     NORM_FORWARD = "norm-forward"
     NORM_BACKWARD = "norm-backward"
@@ -186,6 +193,9 @@ class ProbeKernel(StrEnum):
     EMBEDDING = "embedding"
     OPTIMIZER = "optimizer"
     LAUNCH = "launch"
+    SHARDED_LAUNCH = "sharded-launch"
+    UNIT_LAUNCH = "unit-launch"
+    RANK_START = "rank-start"
     ALL_REDUCE = "all-reduce"
     ALL_GATHER = "all-gather"
     REDUCE_SCATTER = "reduce-scatter"

@@ -12,7 +12,6 @@ from trimtab.model import ModelSpec
 from trimtab.strategy import Recompute
 from trimtab.workload import TrainWorkload
 
-
 DEFAULT_PROJECT = ProjectId("default")
 
 

@@ -43,8 +43,10 @@ class RankSlot:
 class RunOrder:
     """Everything that an agent needs to run its part of one attempt.
 
-    ``argv`` is the program of each rank; for a training job it is our own training worker and ``spec`` and ``strategy`` say what it
-    trains. ``checkpoint_dir`` belongs to the job (all attempts), ``attempt_dir`` to this attempt (logs, order file). ``address`` is
+    ``argv`` is the program of each rank; for a training job it is our own training worker and ``spec`` and ``strategy`` say
+    what it
+    trains. ``checkpoint_dir`` belongs to the job (all attempts), ``attempt_dir`` to this attempt (logs, order file).
+    ``address`` is
     where the agent finds the gateway (``unix:/path`` or ``https://host:port``) and ``credential`` its secret for this attempt.
     """
 
@@ -157,7 +159,8 @@ class ClaimReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportReply:
-    """Answer to a report: whether the attempt is still current (``fenced`` False) and whether it should stop or checkpoint now."""
+    """Answer to a report: whether the attempt is still current (``fenced`` False) and whether it should stop or checkpoint
+    now."""
 
     fenced: bool = False
     stop: bool = False
@@ -194,7 +197,8 @@ class RankCommandKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankCommand:
-    """One JSON line from the agent to rank 0. PUBLISHED answers a CHECKPOINT message: not ``accepted`` means fenced, stop at once."""
+    """One JSON line from the agent to rank 0. PUBLISHED answers a CHECKPOINT message: not ``accepted`` means fenced, stop at
+    once."""
 
     kind: RankCommandKind
     step: int = 0

@@ -40,7 +40,8 @@ class Strategy:
 
     ``dp`` replicas of the sharded model, each over ``fsdp`` ranks that shard state as ``zero_stage`` says (0 none, 1 optimizer,
     2 and gradients, 3 and parameters); ``tp`` tensor, ``cp`` context, ``pp`` pipeline, ``ep`` expert degree (inside dp x fsdp).
-    Rank order from the inside out: tp, cp, fsdp, dp, pp. A step has ``num_micro_batches`` micro-batches of ``micro_batch`` samples
+    Rank order from the inside out: tp, cp, fsdp, dp, pp. A step has ``num_micro_batches`` micro-batches of ``micro_batch``
+    samples
     on each data rank, so the global batch is ``micro_batch * num_micro_batches * dp * fsdp``.
     """
 

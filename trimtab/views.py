@@ -36,7 +36,8 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
-    """One job as a person sees it. ``reason`` is a CamelCase or hyphenated code, ``detail`` the sentence; ``observed_at`` is when the
+    """One job as a person sees it. ``reason`` is a CamelCase or hyphenated code, ``detail`` the sentence; ``observed_at`` is
+    when the
     newest report of its attempt arrived. ``summary`` holds figures of the finished run."""
 
     id: JobId
@@ -91,7 +92,8 @@ class EventView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStatus:
-    """The control process. ``num_jobs`` counts by state; ``warnings`` name each setting that is not safe and each fault it lives with."""
+    """The control process. ``num_jobs`` counts by state; ``warnings`` name each setting that is not safe and each fault it
+    lives with."""
 
     version: str
     pid: int

@@ -1,6 +1,7 @@
 """Frozen dataclasses to and from plain JSON values, by their type hints alone.
 
-Supported: str, int, float, bool, None, StrEnum, NewType, datetime (ISO 8601, aware), tuple[T, ...], Mapping[str, T], X | None and nested
+Supported: str, int, float, bool, None, StrEnum, NewType, datetime (ISO 8601, aware), tuple[T, ...], Mapping[str, T], X | None
+and nested
 dataclasses. Non-finite floats travel as the strings "inf", "-inf" and "nan", because JSON has none.
 """
 
@@ -48,7 +49,7 @@ def encode(value: object) -> Json:
 
 def decode(cls: type[T], data: Json, path: str = "") -> T:
     """Plain JSON as ``cls``. Unknown keys are ignored, missing ones take the default. Raises WireError naming the path."""
-    return typing.cast(T, _decode(cls, data, path or cls.__name__))
+    return typing.cast("T", _decode(cls, data, path or cls.__name__))
 
 
 def dumps(value: object) -> str:
@@ -80,7 +81,7 @@ def _decode(hint: Any, data: Json, path: str) -> Any:
         item = typing.get_args(hint)[1]
         return {str(key): _decode(item, value, f"{path}.{key}") for key, value in data.items()}
     if dataclasses.is_dataclass(hint):
-        return _decode_dataclass(typing.cast(type, hint), data, path)
+        return _decode_dataclass(typing.cast("type", hint), data, path)
     return _decode_scalar(hint, data, path)
 
 
@@ -119,25 +120,28 @@ def _decode_dataclass(cls: type, data: Json, path: str) -> Any:
 def _decode_scalar(hint: Any, data: Json, path: str) -> Any:
     if hint is Any or hint is object:
         return data
-    if hint is float:
-        if isinstance(data, str) and data in ("inf", "-inf", "nan"):
-            return float(data)
-        if isinstance(data, int | float) and not isinstance(data, bool):
-            return float(data)
-    elif hint is datetime:
-        if isinstance(data, str):
-            return datetime.fromisoformat(data)
-    elif isinstance(hint, type) and issubclass(hint, StrEnum):
+    if not isinstance(hint, type):
+        raise TypeError(f"{path}: {hint!r} cannot travel")
+    if issubclass(hint, StrEnum):
         try:
             return hint(data)
         except ValueError:
             raise WireError(f"{path}: {data!r} is not one of {[m.value for m in hint]}") from None
-    elif hint is bool or hint is str:
-        if isinstance(data, hint):
-            return data
-    elif hint is int:
-        if isinstance(data, int) and not isinstance(data, bool):
-            return data
-    else:
-        raise TypeError(f"{path}: {hint!r} cannot travel")
-    raise WireError(f"{path}: expected {hint.__name__}, found {type(data).__name__}")
+    if hint is float and isinstance(data, str) and data in ("inf", "-inf", "nan"):
+        return float(data)
+    if hint is datetime and isinstance(data, str):
+        return _datetime(data, path)
+    allowed: Any = {float: (int, float), int: int, str: str, bool: bool}.get(hint, ())
+    if not isinstance(data, allowed) or (isinstance(data, bool) and hint is not bool):
+        raise WireError(f"{path}: expected {hint.__name__}, found {type(data).__name__}")
+    return float(data) if hint is float else data
+
+
+def _datetime(text: str, path: str) -> datetime:
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        raise WireError(f"{path}: {text!r} is no ISO 8601 time") from None
+    if value.tzinfo is None:
+        raise WireError(f"{path}: {text!r} has no time zone")
+    return value

@@ -25,7 +25,8 @@ class ControlService(Protocol):
         ...
 
     def submit(self, spec: JobSpec, *, plan_id: str | None, idempotency_key: str | None, submitted_by: str) -> JobView:
-        """Accept a job; durable when it returns. The same key with the same body gives the same job, with another body ConflictError.
+        """Accept a job; durable when it returns. The same key with the same body gives the same job, with another body
+        ConflictError.
 
         With ``plan_id`` the job starts with that plan's assignment if it still holds, else ConflictError (plan out of date).
         """

@@ -1,0 +1,243 @@
+"""Where a ModelSpec comes from: a preset, explicit fields, or a Hugging Face ``config.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trimtab.model import (
+    ActivationKind,
+    AttentionSpec,
+    FeedForwardSpec,
+    ModelFamily,
+    ModelSpec,
+    NormKind,
+    PositionKind,
+    StackRole,
+    StackSpec,
+)
+from trimtab.spec.fields import INVALID, Reading, nearest
+from trimtab.spec.presets import PRESETS
+
+MAX_CONFIG_BYTES = 1_000_000
+_EXPLICIT_REQUIRED = ("family", "layers", "hidden_size", "heads", "feed_forward_size", "vocab_size")
+_SOURCES = ("preset", "config")
+
+
+def read_model(reading: Reading, values: Mapping[str, Any], *, base_dir: Path, default_name: str) -> ModelSpec | None:
+    """The model of a job file; None after noting a problem. Only ``config`` reads a file."""
+    if INVALID in values.values():
+        return None
+    sources = [name for name in _SOURCES if name in values]
+    explicit = [name for name in values if name not in _SOURCES and name != "name"]
+    if len(sources) > 1 or (sources and explicit):
+        names = ", ".join(sources + explicit)
+        reading.problem("model", f"found {names}", allowed="one of: preset, config, or explicit fields")
+        return None
+    if "preset" in values:
+        return _preset(reading, values["preset"])
+    if "config" in values:
+        return _from_config(reading, base_dir / values["config"])
+    return _explicit(reading, values, default_name)
+
+
+def _preset(reading: Reading, name: str) -> ModelSpec | None:
+    if name in PRESETS:
+        return PRESETS[name]
+    path = "model.preset" if "model.preset" in reading.marks.keys else "model"
+    reading.problem(path, f"unknown preset '{name}'", allowed=", ".join(PRESETS), nearest=nearest(name, list(PRESETS)))
+    return None
+
+
+def _explicit(reading: Reading, values: Mapping[str, Any], default_name: str) -> ModelSpec | None:
+    missing = [name for name in _EXPLICIT_REQUIRED if name not in values]
+    seq2seq = values.get("family") is ModelFamily.ENCODER_DECODER
+    if seq2seq and "encoder_layers" not in values:
+        missing.append("encoder_layers")
+    if missing:
+        reading.problem("model", "missing " + ", ".join(missing), allowed="a preset, a config, or all explicit fields")
+        return None
+    if not seq2seq and "encoder_layers" in values:
+        reading.problem("model.encoder_layers", "a decoder has no encoder", allowed="family: encoder-decoder")
+        return None
+    attention = _attention(reading, values)
+    if attention is None:
+        return None
+    bias = values.get("bias", False)
+    feed_forward = FeedForwardSpec(
+        hidden_size=values["feed_forward_size"],
+        gated=values.get("gated", True),
+        activation=values.get("activation", ActivationKind.SILU),
+        bias=bias,
+    )
+    common = {"feed_forward": feed_forward, "norm": values.get("norm", NormKind.RMS), "norm_bias": bias}
+    stacks: list[StackSpec] = []
+    if seq2seq:
+        plain = AttentionSpec(
+            num_heads=attention.num_heads,
+            num_kv_heads=attention.num_kv_heads,
+            head_size=attention.head_size,
+            qkv_bias=bias,
+            output_bias=bias,
+        )
+        stacks.append(
+            StackSpec(role=StackRole.ENCODER, num_layers=values["encoder_layers"], attention=plain, causal=False, **common)
+        )
+    stacks.append(
+        StackSpec(
+            role=StackRole.DECODER,
+            num_layers=values["layers"],
+            attention=attention,
+            cross_attention=seq2seq,
+            **common,
+        )
+    )
+    return ModelSpec(
+        name=values.get("name", default_name),
+        family=values["family"],
+        hidden_size=values["hidden_size"],
+        vocab_size=values["vocab_size"],
+        stacks=tuple(stacks),
+        position=values.get("position", PositionKind.ROTARY),
+        max_positions=values.get("max_positions", 0),
+        tied_embeddings=values.get("tied_embeddings", True),
+    )
+
+
+def _attention(reading: Reading, values: Mapping[str, Any]) -> AttentionSpec | None:
+    hidden, heads = values["hidden_size"], values["heads"]
+    head_size = values.get("head_size")
+    if head_size is None and hidden % heads:
+        divisors = [n for n in range(1, hidden + 1) if hidden % n == 0]
+        close = min(divisors, key=lambda n: abs(n - heads))
+        reading.problem(
+            "model.heads", f"{heads} does not divide hidden_size {hidden}", allowed="a divisor, or head_size", nearest=str(close)
+        )
+        return None
+    head_size = head_size or hidden // heads
+    if values.get("position", PositionKind.ROTARY) is PositionKind.ROTARY and head_size % 2:
+        reading.problem("model", f"rotary positions need an even head size, found {head_size}", nearest=str(head_size + 1))
+        return None
+    kv_heads = values.get("kv_heads", heads)
+    if heads % kv_heads:
+        divisors = [n for n in range(1, heads + 1) if heads % n == 0]
+        close = min(divisors, key=lambda n: abs(n - kv_heads))
+        reading.problem(
+            "model.kv_heads", f"{kv_heads} does not divide heads {heads}", allowed="a divisor of heads", nearest=str(close)
+        )
+        return None
+    bias = values.get("bias", False)
+    return AttentionSpec(
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_size=head_size,
+        qkv_bias=bias,
+        output_bias=bias,
+        window=values.get("attention_window"),
+    )
+
+
+# Hugging Face model_type -> whether query, key and value have biases when the config does not say.
+_LLAMA_LIKE: Mapping[str, bool] = {"llama": False, "mistral": False, "qwen2": True}
+
+
+def _from_config(reading: Reading, path: Path) -> ModelSpec | None:
+    where = "model.config"
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            reading.problem(where, f"{path} is larger than {MAX_CONFIG_BYTES} bytes", allowed="a model's config.json")
+            return None
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reading.problem(where, f"cannot read {path}: {error.strerror}")
+        return None
+    except ValueError as error:
+        reading.problem(where, f"{path} is not JSON: {error}")
+        return None
+    if not isinstance(config, dict):
+        reading.problem(where, f"{path} holds no object", allowed="a model's config.json")
+        return None
+    model_type = str(config.get("model_type"))
+    try:
+        if model_type in _LLAMA_LIKE:
+            return _llama_like(config, path.parent.name or model_type, model_type)
+        if model_type == "gpt2":
+            return _gpt2_like(config, path.parent.name or model_type)
+    except KeyError as error:
+        reading.problem(where, f"{path} has no key {error}", allowed=f"the keys of a {model_type} config")
+        return None
+    except (TypeError, ValueError) as error:
+        reading.problem(where, f"{path}: {error}")
+        return None
+    known = [*_LLAMA_LIKE, "gpt2"]
+    reading.problem(
+        where,
+        f"model_type '{model_type}' is not known",
+        allowed=", ".join(known) + ", or explicit fields",
+        nearest=nearest(model_type, known),
+    )
+    return None
+
+
+def _llama_like(config: Mapping[str, Any], name: str, model_type: str) -> ModelSpec:
+    heads = int(config["num_attention_heads"])
+    hidden = int(config["hidden_size"])
+    qkv_bias = bool(config.get("attention_bias", _LLAMA_LIKE[model_type]))
+    window = config.get("sliding_window") if config.get("use_sliding_window", model_type == "mistral") else None
+    return ModelSpec(
+        name=str(config.get("_name_or_path") or name),
+        family=ModelFamily.DECODER,
+        hidden_size=hidden,
+        vocab_size=int(config["vocab_size"]),
+        position=PositionKind.ROTARY,
+        max_positions=int(config.get("max_position_embeddings", 2048)),
+        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+        rope_theta=float(config.get("rope_theta", 10_000.0)),
+        norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
+        stacks=(
+            StackSpec(
+                role=StackRole.DECODER,
+                num_layers=int(config["num_hidden_layers"]),
+                attention=AttentionSpec(
+                    num_heads=heads,
+                    num_kv_heads=int(config.get("num_key_value_heads") or heads),
+                    head_size=int(config.get("head_dim") or hidden // heads),
+                    qkv_bias=qkv_bias,
+                    output_bias=bool(config.get("attention_bias", False)),
+                    window=None if window is None else int(window),
+                ),
+                feed_forward=FeedForwardSpec(
+                    hidden_size=int(config["intermediate_size"]), bias=bool(config.get("mlp_bias", False))
+                ),
+            ),
+        ),
+    )
+
+
+def _gpt2_like(config: Mapping[str, Any], name: str) -> ModelSpec:
+    hidden, heads = int(config["n_embd"]), int(config["n_head"])
+    return ModelSpec(
+        name=str(config.get("_name_or_path") or name),
+        family=ModelFamily.DECODER,
+        hidden_size=hidden,
+        vocab_size=int(config["vocab_size"]),
+        position=PositionKind.LEARNED,
+        max_positions=int(config["n_positions"]),
+        tied_embeddings=bool(config.get("tie_word_embeddings", True)),
+        stacks=(
+            StackSpec(
+                role=StackRole.DECODER,
+                num_layers=int(config["n_layer"]),
+                norm=NormKind.LAYER,
+                norm_bias=True,
+                attention=AttentionSpec(
+                    num_heads=heads, num_kv_heads=heads, head_size=hidden // heads, qkv_bias=True, output_bias=True
+                ),
+                feed_forward=FeedForwardSpec(
+                    hidden_size=int(config.get("n_inner") or 4 * hidden), gated=False, activation=ActivationKind.GELU, bias=True
+                ),
+            ),
+        ),
+    )
