@@ -51,7 +51,10 @@ def read_document(path: Path) -> tuple[Any, Marks]:
 
 def read_text(text: str, *, source: str | None = None) -> tuple[Any, Marks]:
     """As ``read_document``, from text."""
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:
+        raise SpecError([Problem(path="", message=f"not YAML: {error}")], source=source) from error
     try:
         root = loader.get_single_node()
         if root is None:
@@ -92,7 +95,10 @@ class _NodeReader:
             return [self.read(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
         if node.tag == "tag:yaml.org,2002:timestamp":
             return node.value  # a date stays text: the schema says what a date looks like
-        return self._loader.construct_object(node)
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, OverflowError):
+            return node.value  # looks like a number or a flag and is none: the schema refuses the text
 
     def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[Hashable, Any]:
         result: dict[Hashable, Any] = {}
