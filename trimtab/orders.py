@@ -26,6 +26,7 @@ ENV_CONTROL_FD = "TRIMTAB_CONTROL_FD"  # rank 0 reads JSON lines here: RankComma
 ENV_CHECKPOINT_DIR = "TRIMTAB_CHECKPOINT_DIR"
 ENV_RESUME_FROM = "TRIMTAB_RESUME_FROM"
 ENV_PLAN_FILE = "TRIMTAB_PLAN_FILE"
+ENV_ATTEMPT_DIR = "TRIMTAB_ATTEMPT_DIR"  # with ENV_ATTEMPT the mark that finds every process of an attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,8 @@ class ExitNote:
 class RunReport:
     """One report of an agent. ``sequence`` rises by one within (attempt, node); a repeated one is ignored.
 
-    Exactly the part named by ``kind`` is set; ``summary`` holds plain figures of a finished run (loss, throughput, scores).
+    Exactly the part named by ``kind`` is set; ``summary`` holds plain figures of a finished run (loss, throughput, scores). EXITED
+    repeats the newest summary, and a checkpoint that could not be published before, because it outlives the agent as a file.
     """
 
     attempt: AttemptRef
@@ -166,6 +168,21 @@ class ReportReply:
     stop: bool = False
     grace_s: float = 0.0
     checkpoint_now: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishRequest:
+    """An agent asks to make a checkpoint the one to resume from."""
+
+    attempt: AttemptRef
+    note: CheckpointNote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishReply:
+    """Not ``accepted``: the attempt is fenced and its writer must not use the checkpoint."""
+
+    accepted: bool
 
 
 class RankMessageKind(StrEnum):
