@@ -37,14 +37,15 @@ GOOD = {
 
 
 def check(tree: object) -> None:
+    problems = None
     try:
         spec = parse_job(tree, base_dir=Path("/nonexistent"))
+        assert wire.loads(JobSpec, wire.dumps(spec)) == spec
     except SpecError as error:
         problems = error.problems
-    else:
-        problems = None
-        assert wire.loads(JobSpec, wire.dumps(spec)) == spec
-    assert problems is None or (problems and all(problem.message for problem in problems))
+    if problems is not None:
+        assert problems
+        assert all(problem.message for problem in problems)
 
 
 @given(TREES)

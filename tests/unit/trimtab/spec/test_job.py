@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.entrypoints.documents import load_job, read_text
+from tools.write_schemas import job_file_page
 from trimtab import wire
 from trimtab.errors import NotFoundError, SpecError
 from trimtab.jobspec import JobKind, JobSpec, Optimize
@@ -238,3 +239,8 @@ def test_bad_configs(tmp_path: Path, config: object, expected: str) -> None:
 def test_the_published_schema_is_the_one_that_is_checked(name: str, schema: dict[str, object]) -> None:
     published = json.loads((ROOT / "docs" / "schema" / f"{name}.schema.json").read_text(encoding="utf-8"))
     assert published == schema, "run: .venv/bin/python tools/write_schemas.py"
+
+
+def test_the_page_of_keys_is_the_schema() -> None:
+    page = (ROOT / "docs" / "job-file.md").read_text(encoding="utf-8")
+    assert page == job_file_page(), "run: .venv/bin/python tools/write_schemas.py"
