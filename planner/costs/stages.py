@@ -1,0 +1,195 @@
+"""What each pipeline stage holds: its layers, embedding and head, their operations and their parameters on one rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from planner.costs.operations import (
+    Slice,
+    embedding_operations,
+    final_norm_operations,
+    head_operations,
+    layer_operations,
+)
+from planner.models.counts import layers_in_order, model_parameters
+from trimtab.model import ModelFamily, PositionKind, StackRole
+
+if TYPE_CHECKING:
+    from planner.costs.types import Operation
+    from trimtab.model import ModelSpec, StackSpec
+    from trimtab.strategy import Strategy
+    from trimtab.workload import TrainWorkload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """``count`` equal runs of operations and the parameters that each owns on one rank before sharding over data ranks."""
+
+    name: str
+    operations: tuple[Operation, ...]
+    count: int
+    parameters: int
+    num_tensors: int
+    is_layer: bool = False
+    input_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One pipeline stage. ``boundary_bytes`` is what one micro-batch sends to the next stage (0 for the last)."""
+
+    index: int
+    blocks: tuple[Block, ...]
+    boundary_bytes: float
+
+    @property
+    def parameters(self) -> int:
+        """Parameters on one rank after tensor parallelism, before sharding over data ranks."""
+        return sum(block.count * block.parameters for block in self.blocks)
+
+    @property
+    def num_tensors(self) -> int:
+        """Parameter tensors on one rank."""
+        return sum(block.count * block.num_tensors for block in self.blocks)
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the stage."""
+        return sum(block.count for block in self.blocks if block.is_layer)
+
+
+def stage_layer_counts(model: ModelSpec, strategy: Strategy) -> tuple[int, ...]:
+    """Layers of each stage: as the strategy says, else near-even with the rest on the first ones."""
+    if strategy.stage_layers:
+        return strategy.stage_layers
+    num_stages = strategy.pp * strategy.virtual_stages
+    whole, rest = divmod(model.num_layers, num_stages)
+    return tuple(whole + (index < rest) for index in range(num_stages))
+
+
+@lru_cache(maxsize=4096)
+def build_stages(model: ModelSpec, train: TrainWorkload, strategy: Strategy) -> tuple[Stage, ...]:
+    """The stages, first to last (virtual stages in model order). Raises ValueError on a split that does not add up."""
+    counts = stage_layer_counts(model, strategy)
+    if sum(counts) != model.num_layers:
+        raise ValueError(f"stage_layers {list(counts)} add up to {sum(counts)}, the model has {model.num_layers} layers")
+    layers = layers_in_order(model)
+    stages: list[Stage] = []
+    first = 0
+    for index, count in enumerate(counts):
+        last = first + count
+        blocks = _stage_blocks(model, train, strategy, (first, last))
+        boundary = _boundary_bytes(model, train, strategy, layers[last:]) if index + 1 < len(counts) else 0.0
+        stages.append(Stage(index=index, blocks=blocks, boundary_bytes=boundary))
+        first = last
+    return tuple(stages)
+
+
+def stack_slice(stack: StackSpec, train: TrainWorkload, strategy: Strategy) -> Slice:
+    """Tokens that a stack sees on one rank."""
+    source = -(-train.source_length // strategy.cp)
+    target = -(-train.sequence_length // strategy.cp)
+    return Slice(
+        batch=strategy.micro_batch,
+        length=source if stack.role is StackRole.ENCODER else target,
+        memory_length=source,
+        tp=strategy.tp,
+        sequence_parallel=strategy.sequence_parallel,
+        precision=strategy.precision,
+    )
+
+
+def _stage_blocks(model: ModelSpec, train: TrainWorkload, strategy: Strategy, span: tuple[int, int]) -> tuple[Block, ...]:
+    layers = layers_in_order(model)
+    counts = model_parameters(model)
+    blocks: list[Block] = []
+    first, last = span
+    for position, (stack, run) in enumerate(groupby(layers[first:last])):
+        run_length = len(list(run))
+        part = stack_slice(stack, train, strategy)
+        own = next(entry for entry in counts.stacks if entry.role is stack.role)
+        opens = first == 0 if position == 0 else True
+        if position == 0 and stack.role is StackRole.DECODER and first > 0:
+            opens = layers[first - 1].role is not StackRole.DECODER
+        if opens:
+            blocks.append(_embedding_block(model, stack, part, shared=_table_is_here_already(blocks)))
+        blocks.append(
+            Block(
+                name=f"{stack.role} layer",
+                operations=layer_operations(model, stack, part),
+                count=run_length,
+                parameters=-(-own.layer.matrices // strategy.tp) + own.layer.norms,
+                num_tensors=_layer_tensors(stack),
+                is_layer=True,
+                input_bytes=float(part.tokens * model.hidden_size * part.element_bytes),
+            )
+        )
+        closes = stack.role is StackRole.ENCODER and _ends_stack(layers, first, last, stack)
+        if closes:
+            operations = final_norm_operations(model, stack, part)
+            blocks.append(Block(name="encoder norm", operations=operations, count=1, parameters=own.final_norm, num_tensors=1))
+    if last == len(layers):
+        blocks.append(_head_block(model, train, strategy, blocks))
+    return tuple(blocks)
+
+
+def _table_is_here_already(blocks: list[Block]) -> bool:
+    return any(block.name == "embedding" for block in blocks)
+
+
+def _ends_stack(layers: tuple[StackSpec, ...], first: int, last: int, stack: StackSpec) -> bool:
+    own_end = max(index for index, layer in enumerate(layers) if layer.role is stack.role)
+    return first <= own_end < last
+
+
+def _embedding_block(model: ModelSpec, stack: StackSpec, part: Slice, *, shared: bool) -> Block:
+    table = 0 if shared else -(-model.vocab_size // part.tp) * model.hidden_size
+    learned = model.position is PositionKind.LEARNED
+    positions = model.max_positions * model.hidden_size if learned else 0
+    return Block(
+        name="embedding",
+        operations=embedding_operations(model, part),
+        count=1,
+        parameters=table + positions,
+        num_tensors=int(not shared) + int(learned),
+    )
+
+
+def _head_block(model: ModelSpec, train: TrainWorkload, strategy: Strategy, before: list[Block]) -> Block:
+    stack = model.stack(StackRole.DECODER)
+    part = stack_slice(stack, train, strategy)
+    own = next(entry for entry in model_parameters(model).stacks if entry.role is StackRole.DECODER)
+    shared = model.tied_embeddings and _table_is_here_already(before)
+    table = 0 if shared else -(-model.vocab_size // part.tp) * model.hidden_size
+    return Block(
+        name="head",
+        operations=head_operations(model, stack, part),
+        count=1,
+        parameters=own.final_norm + table,
+        num_tensors=1 + int(not shared),
+    )
+
+
+def _layer_tensors(stack: StackSpec) -> int:
+    attention = 4 + 3 * stack.attention.qkv_bias + stack.attention.output_bias
+    feed_forward = (3 if stack.feed_forward.gated else 2) * (2 if stack.feed_forward.bias else 1)
+    blocks = 2 if stack.cross_attention else 1
+    return attention * blocks + feed_forward + (1 + blocks) * (2 if stack.norm_bias else 1)
+
+
+def _boundary_bytes(model: ModelSpec, train: TrainWorkload, strategy: Strategy, rest: tuple[StackSpec, ...]) -> float:
+    """Hidden states that cross a boundary; up to the last decoder layer the encoder's output travels too."""
+    width = strategy.micro_batch * model.hidden_size
+    encoder_left = any(layer.role is StackRole.ENCODER for layer in rest)
+    source = -(-train.source_length // strategy.cp)
+    target = -(-train.sequence_length // strategy.cp)
+    if model.family is not ModelFamily.ENCODER_DECODER:
+        tokens = target
+    else:
+        tokens = source if encoder_left else source + (target if len(rest) < model.stack(StackRole.DECODER).num_layers else 0)
+    element = stack_slice(rest[0], train, strategy).element_bytes
+    share = strategy.tp if strategy.sequence_parallel else 1
+    return float(width * tokens * element) / share
