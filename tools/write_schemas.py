@@ -15,9 +15,10 @@ _INTRODUCTION = """\
 # The job file and the inventory file
 
 Generated from `trimtab/spec/schema.py` by `tools/write_schemas.py`; do not edit. The JSON Schemas are
-[job.schema.json](schema/job.schema.json) and [inventory.schema.json](schema/inventory.schema.json): name one in the first line of a
-file (`# yaml-language-server: $schema=...`) and an editor completes and checks it. An unknown key, a wrong unit or an impossible value is
-an error with line, column, what is allowed and the nearest valid choice. A quantity that has a unit must say it: `30s`, `80GiB`,
+[job.schema.json](schema/job.schema.json) and [inventory.schema.json](schema/inventory.schema.json): name one in the
+first line of a file (`# yaml-language-server: $schema=...`) and an editor completes and checks it. An unknown key, a
+wrong unit or an impossible value is an error with line, column, what is allowed and the nearest valid choice. A
+quantity that has a unit must say it: `30s`, `80GiB`,
 `400 Gbit/s`. Examples: `examples/*/job.yaml`.
 """
 
