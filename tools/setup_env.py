@@ -86,8 +86,7 @@ def check_python() -> None:
     missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
     if missing:
         raise SetupError(
-            f"Python {found} ({sys.executable}) lacks its module {missing[0]}. "
-            "On Debian and Ubuntu: apt install python3-venv"
+            f"Python {found} ({sys.executable}) lacks its module {missing[0]}. On Debian and Ubuntu: apt install python3-venv"
         )
 
 
@@ -210,9 +209,7 @@ def offers(venv: Path, name: str, version: str) -> bool:
     """Ask pip's configured index whether it has this exact version. No answer counts as no."""
     command = [str(python_of(venv)), "-m", "pip", "index", "versions", name, "--disable-pip-version-check"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=INDEX_QUESTION_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=INDEX_QUESTION_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         say(f"the package index did not say within {INDEX_QUESTION_TIMEOUT_S} s which versions of {name} it has")
         return False

@@ -1,0 +1,91 @@
+"""Run the long suites and append what they proved to docs/long-run.log: run as `make long`.
+
+TRIMTAB_LONG=1 tells a test to take its long form (more seeds, more kills, more examples); TRIMTAB_SEED, drawn
+here and written to the log, makes the run repeatable: `make long` again with TRIMTAB_SEED set to it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import secrets
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOG = ROOT / "docs" / "long-run.log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """One long suite: a name and what pytest is told to run."""
+
+    name: str
+    paths: tuple[str, ...]
+
+
+SUITES = (
+    Suite(name="property", paths=("tests/property",)),
+    Suite(name="simulation", paths=("tests/simulation",)),
+    Suite(name="contract", paths=("tests/contract",)),
+    Suite(name="e2e", paths=("tests/e2e",)),
+)
+
+
+def main() -> int:
+    """Run each suite that exists; returns the exit status for the shell."""
+    seed = int(os.environ.get("TRIMTAB_SEED") or secrets.randbelow(2**31))
+    suites = [suite for suite in SUITES if all((ROOT / path).is_dir() for path in suite.paths)]
+    lines = [header(seed)]
+    failed = False
+    for suite in suites:
+        print(f"long: {suite.name} (seed {seed})", flush=True)
+        status, closing, took_min = run(suite, seed)
+        failed |= status != 0
+        lines.append(f"  {suite.name:<12} {took_min:7.1f} min  {'passed' if status == 0 else 'FAILED'}  {closing}")
+        print(lines[-1], flush=True)
+    with LOG.open("a", encoding="utf-8") as log:
+        log.write("\n".join(lines) + "\n")
+    print(f"long: {'FAILED' if failed else 'passed'}; written to {LOG.relative_to(ROOT)}")
+    return 1 if failed else 0
+
+
+def header(seed: int) -> str:
+    """The first line of an entry: when, which commit, which seed, which machine."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    commit = git("rev-parse", "--short=12", "HEAD")
+    changed = " with uncommitted changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+    return (
+        f"{now}  commit {commit}{changed}  seed {seed}  Python {platform.python_version()}  "
+        f"{platform.system()} {platform.machine()}  {os.cpu_count()} cores"
+    )
+
+
+def git(*arguments: str) -> str:
+    """The output of one git command."""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def run(suite: Suite, seed: int) -> tuple[int, str, float]:
+    """Run one suite with its output shown; returns its exit status, pytest's closing line and the minutes."""
+    command = [sys.executable, "-m", "pytest", *suite.paths, f"--hypothesis-seed={seed}", "-o", "timeout=0"]
+    environment = os.environ | {"TRIMTAB_LONG": "1", "TRIMTAB_SLOW": "1", "TRIMTAB_SEED": str(seed)}
+    started_s = time.monotonic()
+    closing = "no closing line"
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if match := re.match(r"=* ?((?:\d+ \w+(?:, )?)+ in [\d.]+s.*?) ?=*$", line.rstrip()):
+                closing = match[1]
+    return process.returncode, closing, (time.monotonic() - started_s) / 60
+
+
+if __name__ == "__main__":
+    sys.exit(main())
