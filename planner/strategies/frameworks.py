@@ -1,0 +1,53 @@
+"""What a trainer can run. Each framework is one row of data; the legality rules read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from trimtab.errors import Problem, SpecError
+from trimtab.model import ModelFamily
+from trimtab.strategy import PipelineSchedule, Precision, Recompute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framework:
+    """The values of each dimension that a trainer runs. ``max_context``, ``max_expert`` and ``max_virtual_stages`` are degrees.
+
+    ``pipeline_families`` are the model families that it cuts into pipeline stages.
+    """
+
+    name: str
+    zero_stages: tuple[int, ...]
+    schedules: tuple[PipelineSchedule, ...]
+    recomputes: tuple[Recompute, ...]
+    precisions: tuple[Precision, ...]
+    sequence_parallel: tuple[bool, ...]
+    pipeline_families: tuple[ModelFamily, ...]
+    max_context: int = 1
+    max_expert: int = 1
+    max_virtual_stages: int = 1
+
+
+TRIMTAB = Framework(
+    name="trimtab",
+    zero_stages=(0, 3),
+    schedules=(PipelineSchedule.ONE_F_ONE_B, PipelineSchedule.GPIPE),
+    recomputes=(Recompute.NONE, Recompute.FULL),
+    precisions=(Precision.FP64, Precision.FP32, Precision.TF32, Precision.BF16),
+    sequence_parallel=(False, True),
+    pipeline_families=(ModelFamily.DECODER, ModelFamily.ENCODER_DECODER),
+)
+
+FRAMEWORKS: Mapping[str, Framework] = MappingProxyType({row.name: row for row in (TRIMTAB,)})
+
+
+def framework(name: str) -> Framework:
+    """The framework of that name. Raises SpecError listing what is allowed."""
+    try:
+        return FRAMEWORKS[name]
+    except KeyError:
+        allowed = ", ".join(sorted(FRAMEWORKS))
+        problem = Problem(path="framework", message=f"unknown framework {name!r}", allowed=allowed)
+        raise SpecError([problem]) from None
