@@ -9,6 +9,7 @@
     ├── ConflictError        the request lost against a newer state (stale plan, name in use)
     ├── FencedError          the attempt is not the current one; it may change nothing any more
     ├── NotFoundError        no such job, plan or document
+    ├── AuthenticationError  the caller is not known, or may not do this
     ├── UnavailableError     the control process cannot be reached
     ├── CheckpointError      a checkpoint is missing, torn or fails verification
     ├── ExecutorError        a command to the devices' side failed
@@ -95,6 +96,10 @@ class FencedError(TrimtabError):
 
 class NotFoundError(TrimtabError):
     """No such job, plan or document."""
+
+
+class AuthenticationError(TrimtabError):
+    """The caller is not known, or may not do this."""
 
 
 class UnavailableError(TrimtabError):
