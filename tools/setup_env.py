@@ -126,7 +126,8 @@ def steps(sets: list[str], *, pulp: str, editable: bool) -> list[tuple[str, str]
     for name in names:
         if not (LOCKS / f"{name}.txt").exists():
             offered = ", ".join(sorted(path.stem for path in LOCKS.glob(f"*{python}*.txt"))) or "none"
-            raise SetupError(f"no lock file {name}.txt; for this Python there are: {offered}")
+            hint = "PuLP 4 needs Python 3.12 or later" if name.endswith("pulp4") else "run make lock"
+            raise SetupError(f"no lock file {name}.txt ({hint}); for this Python there are: {offered}")
     found = [(name, digest_of(LOCKS / f"{name}.txt")) for name in names]
     if editable:
         found.append(("project", digest_of(ROOT / "pyproject.toml")))
@@ -183,6 +184,9 @@ def install_runtime(venv: Path, *, torch: str) -> None:
     match = re.search(r"^torch==(\S+)", full.read_text(), re.MULTILINE)
     if match is None:
         raise SetupError(f"{full} pins no torch; run make lock")
+    if is_installed(venv, f"torch-{match[1]}"):
+        install_lock(venv, full)
+        return
     cpu_version = f"{match[1]}+cpu"
     if torch == "cpu" or (torch == "auto" and sys.platform == "linux" and not has_nvidia_gpu()):
         if offers(venv, "torch", cpu_version):
@@ -198,6 +202,11 @@ def install_runtime(venv: Path, *, torch: str) -> None:
         check_disk(venv)
         say(f"torch {match[1]} with its CUDA libraries: {TORCH_NOTE}; this takes several minutes")
     install_lock(venv, full)
+
+
+def is_installed(venv: Path, name_version: str) -> bool:
+    """Whether the environment already holds exactly this version, so that no long download is ahead."""
+    return any((venv / "lib").glob(f"python*/site-packages/{name_version}.dist-info"))
 
 
 def has_nvidia_gpu() -> bool:

@@ -60,6 +60,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "safetensors": ("workers",),
     "starlette": ("scheduler.entrypoints",),
     "structlog": ("scheduler.bootstrap", "scheduler.adapters", "scheduler.entrypoints"),
+    "tokenizers": ("workers",),
     "torch": ("workers",),
     "typer": ("scheduler.entrypoints",),
     "uvicorn": ("scheduler.entrypoints",),
