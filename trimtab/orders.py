@@ -122,8 +122,8 @@ class ExitNote:
 class RunReport:
     """One report of an agent. ``sequence`` rises by one within (attempt, node); a repeated one is ignored.
 
-    Exactly the part named by ``kind`` is set; ``summary`` holds plain figures of a finished run (loss, throughput, scores). EXITED
-    repeats the newest summary, and a checkpoint that could not be published before, because it outlives the agent as a file.
+    Exactly the part named by ``kind`` is set; ``summary`` holds plain figures of a finished run (loss, throughput, scores).
+    EXITED repeats the newest summary, and a checkpoint that could not be published before: it outlives the agent as a file.
     """
 
     attempt: AttemptRef
