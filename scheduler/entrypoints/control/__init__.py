@@ -1,0 +1,1 @@
+"""The background control process: its start, its end and who it is."""
