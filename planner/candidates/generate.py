@@ -1,0 +1,229 @@
+"""All candidates of one unit: every legal strategy on every usable shape of every offer, with time, memory, cost and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from planner.candidates.limits import Violation, violations
+from planner.candidates.predict import Dropped, Judged, ShapeResult, judge_shape
+from planner.candidates.shapes import Site, sites
+from planner.costs import DeviceContext
+from planner.placement.occupancy import PoolSlots
+from planner.strategies.frameworks import TRIMTAB
+from planner.strategies.space import Question
+from trimtab.estimate import Constant, Estimate, Origin
+from trimtab.ids import DeviceTypeName, PoolId
+from trimtab.inventory import Inventory, Offer, Pool, ProbeReport, Shape
+from trimtab.jobspec import JobKind, JobSpec
+from trimtab.plan import Candidate, FitVerdict, PlanRequest, Rejection, RejectionReason
+from trimtab.strategy import Strategy
+
+SECONDS_PER_HOUR = 3600.0
+DURATION_UNKNOWN = "duration unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A candidate with what the choice needs beside it. ``violations`` are the limits that it breaks, none where it is feasible."""
+
+    candidate: Candidate
+    headroom_frac: float
+    overflow_frac: float
+    constants: tuple[Constant, ...]
+    violations: tuple[Violation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateSet:
+    """What there is for one unit. ``over_limit`` ones fit but break a limit; ``dropped`` did not get that far."""
+
+    request: PlanRequest
+    feasible: tuple[Scored, ...]
+    over_limit: tuple[Scored, ...]
+    dropped: tuple[Dropped, ...]
+    rejections: tuple[Rejection, ...]
+    num_considered: int
+
+
+class Generator:
+    """Makes candidates for the units of one problem. Predictions are shared by units that ask for the same work."""
+
+    def __init__(self, inventory: Inventory, probes: Sequence[ProbeReport], slots: Mapping[PoolId, PoolSlots]) -> None:
+        self._inventory = inventory
+        self._slots = slots
+        self._probes = newest_probes(probes)
+        self._known: dict[object, ShapeResult] = {}
+
+    def candidates(self, request: PlanRequest) -> CandidateSet:
+        """Every candidate of a unit; those that break a limit apart from those that do not."""
+        found, refused = sites(self._inventory, self._slots, request)
+        if request.spec.kind is JobKind.COMMAND:
+            scored = [_command_candidate(request, site.offer, shape) for site in found for shape in site.shapes]
+            dropped: tuple[Dropped, ...] = ()
+            considered = len(scored)
+        else:
+            scored, dropped, considered = self._train(request, found)
+        return CandidateSet(
+            request=request,
+            feasible=tuple(s for s in scored if not s.violations),
+            over_limit=tuple(s for s in scored if s.violations),
+            dropped=dropped,
+            rejections=refused + _as_rejections(request, dropped),
+            num_considered=considered,
+        )
+
+    def results(self, spec: JobSpec, pool: Pool, shape: Shape) -> ShapeResult:
+        """What one shape of a pool offers for a training job; remembered by what the prediction depends on."""
+        assert spec.model is not None
+        assert spec.train is not None
+        key = (spec.model, spec.train, spec.strategy, pool.id, shape)
+        if key not in self._known:
+            context = self.context(pool, shape)
+            question = Question(
+                model=spec.model,
+                train=spec.train,
+                device_type=context.device_type,
+                shape=shape,
+                request=spec.strategy,
+                framework=TRIMTAB,
+            )
+            self._known[key] = judge_shape(question, context)
+        return self._known[key]
+
+    def context(self, pool: Pool, shape: Shape) -> DeviceContext:
+        """Where a shape of the pool runs, with the newest probe of its device type."""
+        device_type = self._inventory.device_type(pool.device_type)
+        return DeviceContext(
+            device_type=device_type, pool=pool, shape=shape, probe=self._probes.get(device_type.name), framework=TRIMTAB.name
+        )
+
+    def _train(self, request: PlanRequest, found: Iterable[Site]) -> tuple[list[Scored], tuple[Dropped, ...], int]:
+        scored: list[Scored] = []
+        dropped: dict[tuple[PoolId, Shape], tuple[Dropped, ...]] = {}
+        considered: dict[tuple[PoolId, Shape], int] = {}
+        for site in found:
+            pool = site.slots.pool
+            for shape in site.shapes:
+                result = self.results(request.spec, pool, shape)
+                dropped[pool.id, shape] = result.dropped
+                considered[pool.id, shape] = result.num_considered
+                scored += (train_candidate(request, site.offer, shape, judged) for judged in result.judged)
+        return scored, merge_dropped(entry for entries in dropped.values() for entry in entries), sum(considered.values())
+
+
+def train_candidate(request: PlanRequest, offer: Offer, shape: Shape, judged: Judged) -> Scored:
+    """The candidate of a training unit: time of all steps and what a run costs beside them, at the offer's price."""
+    assert request.spec.train is not None
+    prediction = judged.prediction
+    startup_s = offer.startup_s if shape.num_nodes > offer.nodes_now else 0.0
+    total = run_time(prediction.step_s, request.spec.train.num_steps, prediction.fixed_s, startup_s)
+    price = offer.price_usd_per_device_hour * shape.num_devices
+    candidate = Candidate(
+        unit_id=request.unit_id,
+        offer_id=offer.id,
+        pool_id=offer.pool_id,
+        shape=shape,
+        strategy=judged.strategy,
+        step_s=prediction.step_s,
+        total_s=total,
+        cost_usd=total.scaled(price / SECONDS_PER_HOUR),
+        price_usd_per_hour=price,
+        memory=prediction.memory,
+        fit=judged.fit,
+        time_parts=prediction.parts,
+    )
+    return Scored(
+        candidate=candidate,
+        headroom_frac=judged.headroom_frac,
+        overflow_frac=judged.overflow_frac,
+        constants=prediction.constants,
+        violations=violations(request, candidate),
+    )
+
+
+def run_time(step: Estimate, num_steps: int, fixed: Estimate, startup_s: float) -> Estimate:
+    """Time of a whole run: steps, fixed part and start of the nodes. Steps and fixed part err together, so their ends add."""
+    steps = step.scaled(num_steps)
+    return Estimate(
+        value=steps.value + fixed.value + startup_s,
+        low=steps.low + fixed.low + startup_s,
+        high=steps.high + fixed.high + startup_s,
+        origin=least_trusted(step.origin, fixed.origin if fixed.value > steps.value else step.origin),
+        source=f"{num_steps} steps by {step.source}" + (f", {fixed.source}" if fixed.source else ""),
+    )
+
+
+def least_trusted(*origins: Origin) -> Origin:
+    """The origin that comes last in the order of trust."""
+    order = list(Origin)
+    return max(origins, key=order.index)
+
+
+def newest_probes(probes: Sequence[ProbeReport]) -> Mapping[DeviceTypeName, ProbeReport]:
+    """The newest probe of each device type; of equally new ones the last by fingerprint."""
+    newest: dict[DeviceTypeName, ProbeReport] = {}
+    for probe in sorted(probes, key=lambda p: (p.measured_at, p.fingerprint)):
+        newest[probe.device_type.name] = probe
+    return newest
+
+
+def merge_dropped(entries: Iterable[Dropped]) -> tuple[Dropped, ...]:
+    """One entry per reason and rule, counts added; a does-not-fit entry keeps the example that lacks least."""
+    merged: dict[tuple[RejectionReason, str], Dropped] = {}
+    for entry in entries:
+        key = (entry.reason, entry.rule)
+        known = merged.get(key)
+        if known is None:
+            merged[key] = entry
+            continue
+        example = entry if entry.shortfall_bytes < known.shortfall_bytes else known
+        merged[key] = replace(example, count=known.count + entry.count)
+    return tuple(merged.values())
+
+
+def command_strategy_time() -> Estimate:
+    """A user's own program: nothing is known of how long it takes."""
+    return Estimate(value=0.0, low=0.0, high=0.0, origin=Origin.ASSUMED, source=DURATION_UNKNOWN)
+
+
+def _command_candidate(request: PlanRequest, offer: Offer, shape: Shape) -> Scored:
+    unknown = command_strategy_time()
+    candidate = Candidate(
+        unit_id=request.unit_id,
+        offer_id=offer.id,
+        pool_id=offer.pool_id,
+        shape=shape,
+        strategy=None,
+        step_s=unknown,
+        total_s=unknown,
+        cost_usd=unknown,
+        price_usd_per_hour=offer.price_usd_per_device_hour * shape.num_devices,
+        fit=FitVerdict.FITS,
+    )
+    return Scored(
+        candidate=candidate, headroom_frac=1.0, overflow_frac=0.0, constants=(), violations=violations(request, candidate)
+    )
+
+
+def _as_rejections(request: PlanRequest, dropped: Sequence[Dropped]) -> tuple[Rejection, ...]:
+    return tuple(
+        Rejection(
+            unit_id=request.unit_id,
+            reason=entry.reason,
+            rule=entry.rule,
+            detail=entry.detail,
+            strategy=entry.strategy,
+            count=entry.count,
+        )
+        for entry in dropped
+    )
+
+
+def same_strategy(left: Strategy | None, right: Strategy | None) -> bool:
+    """Whether two strategies split the work alike; a missing stage split counts as any."""
+    if left is None or right is None or not (left.stage_layers and right.stage_layers):
+        return (left is None) == (right is None) and (
+            left is None or right is None or replace(left, stage_layers=()) == replace(right, stage_layers=())
+        )
+    return left == right

@@ -1,0 +1,21 @@
+"""Memory of a strategy without its time: most strategies are refused here, and this part of the cost model needs no kernel times."""
+
+from __future__ import annotations
+
+from planner.costs import DeviceContext
+from planner.costs.memory import rank_memory
+from planner.costs.stages import build_stages
+from planner.costs.types import ConstantLog
+from trimtab.model import ModelSpec
+from trimtab.plan import RankMemory
+from trimtab.strategy import Strategy
+from trimtab.workload import TrainWorkload
+
+
+def predict_memory(
+    *, model: ModelSpec, train: TrainWorkload, strategy: Strategy, context: DeviceContext
+) -> tuple[RankMemory, ...]:
+    """Memory of the ranks of each pipeline stage: the same figures as in the full prediction."""
+    kind, log = context.device_type.kind, ConstantLog()
+    stages = build_stages(model, train, strategy)
+    return tuple(rank_memory(stage, train, strategy, kind=kind, log=log) for stage in stages)
