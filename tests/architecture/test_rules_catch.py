@@ -65,7 +65,7 @@ CASES = [
     Case(
         rule=rules.few_positional_parameters,
         broken=source("planner/a.py", "class A:\n    def f(self, a, b, c, d): ..."),
-        kept=source("planner/a.py", "class A:\n    def f(self, a, b, c, *, d): ..."),
+        kept=source("planner/a.py", "class A:\n    def f(self, a, b, c, *, d): ...\n    def _g(self, a, b, c, d): ..."),
         names="f takes 4",
     ),
     Case(
@@ -89,7 +89,7 @@ CASES = [
     Case(
         rule=rules.one_vocabulary,
         broken=source("planner/a.py", "class TaskState: ..."),
-        kept=source("planner/a.py", "class ProcessGroupSpec: ..."),
+        kept=source("planner/a.py", "class ProcessGroupSpec: ...\nclass LazyGroup(typer.core.TyperGroup): ..."),
         names="the word Task",
     ),
     Case(

@@ -1,0 +1,93 @@
+"""The set-up script: what it refuses, what it leaves alone, and how it chooses the build of torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tools import setup_env
+
+PYTHON = f"py{sys.version_info[0]}.{sys.version_info[1]}"
+THIS_ENV = Path(sys.prefix)
+
+
+@pytest.fixture
+def folder_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """pip's configured index is a folder, which offers an ordinary and a CPU build of a package."""
+    index = tmp_path / "index"
+    index.mkdir()
+    for version in ("2.15.0", "2.15.0+cpu"):
+        with zipfile.ZipFile(index / f"thing-{version}-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"thing-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: thing\nVersion: {version}\n")
+            wheel.writestr(f"thing-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            wheel.writestr(f"thing-{version}.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    return index
+
+
+def test_the_index_is_asked_for_the_exact_version(folder_index: Path) -> None:
+    assert setup_env.offers(THIS_ENV, "thing", "2.15.0+cpu")
+    assert not setup_env.offers(THIS_ENV, "thing", "2.16.0+cpu")
+    (folder_index / "thing-2.15.0+cpu-py3-none-any.whl").unlink()
+    assert not setup_env.offers(THIS_ENV, "thing", "2.15.0+cpu")
+
+
+def test_an_index_that_does_not_answer_counts_as_no(folder_index: Path) -> None:
+    assert not setup_env.offers(THIS_ENV, "no-such-thing", "1.0+cpu")
+
+
+def test_steps_name_a_lock_for_this_python_and_end_with_the_checkout() -> None:
+    names = [name for name, _ in setup_env.steps(["dev", "runtime"], pulp="3", editable=True)]
+    assert names == [f"dev-{PYTHON}-pulp3", f"runtime-{PYTHON}", "project"]
+    names = [name for name, _ in setup_env.steps(["base"], pulp="3", editable=False)]
+    assert names == [f"base-{PYTHON}-pulp3", f"build-{PYTHON}"]
+
+
+def test_a_lock_that_does_not_exist_is_refused_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"dev-{PYTHON}-pulp3.txt").write_text("x")
+    monkeypatch.setattr(setup_env, "LOCKS", tmp_path)
+    with pytest.raises(setup_env.SetupError, match=f"PuLP 4 needs Python 3.12.*dev-{PYTHON}-pulp3"):
+        setup_env.steps(["dev"], pulp="4", editable=False)
+
+
+def test_an_environment_at_the_same_digests_is_left_alone(tmp_path: Path) -> None:
+    stamp = dict(setup_env.steps(["dev", "runtime"], pulp="3", editable=True))
+    (tmp_path / setup_env.STAMP_NAME).write_text(json.dumps(stamp))
+    assert not setup_env.make_env(tmp_path, sets=["dev", "runtime"], pulp="3", torch="auto", editable=True)
+    # `dev` holds all of `base`, so asking for less installs nothing either.
+    assert not setup_env.make_env(tmp_path, sets=["base"], pulp="3", torch="auto", editable=True)
+
+
+def test_a_changed_lock_is_installed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locks = tmp_path / "lock"
+    locks.mkdir()
+    for name in (f"dev-{PYTHON}-pulp3", f"base-{PYTHON}-pulp3", f"build-{PYTHON}"):
+        (locks / f"{name}.txt").write_text(name)
+    monkeypatch.setattr(setup_env, "LOCKS", locks)
+    before = setup_env.steps(["dev"], pulp="3", editable=False)
+    (locks / f"dev-{PYTHON}-pulp3.txt").write_text("changed")
+    assert setup_env.steps(["dev"], pulp="3", editable=False) != before
+    assert setup_env.covered_by_dev(dict(before), "3") == set()
+
+
+def test_another_pythons_environment_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.9.2\n")
+    with pytest.raises(setup_env.SetupError, match=r"made with Python 3\.9"):
+        setup_env.check_venv_python(tmp_path)
+
+
+def test_too_small_a_disk_is_said_before_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup_env, "TORCH_DISK_BYTES", 10**18)
+    with pytest.raises(setup_env.SetupError, match="make demo-plan"):
+        setup_env.check_disk(tmp_path)
+
+
+def test_a_broken_stamp_means_nothing_is_known(tmp_path: Path) -> None:
+    (tmp_path / "stamp").write_text('{"dev": ')
+    assert setup_env.read_stamp(tmp_path / "stamp") == {}
+    assert setup_env.read_stamp(tmp_path / "missing") == {}
