@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import socket
 from typing import TypeVar
 
@@ -14,7 +13,6 @@ from trimtab.orders import ClaimReply, ClaimRequest, PublishReply, PublishReques
 
 T = TypeVar("T")
 MAX_REPLY_BYTES = 1 << 20
-_MAX_SOCKET_PATH = 107  # sizeof(sun_path) - 1
 
 
 class GatewayAway(Exception):
@@ -85,12 +83,4 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self._timeout_s)
-        if len(os.fsencode(self._unix_path)) <= _MAX_SOCKET_PATH:
-            self.sock.connect(self._unix_path)
-            return
-        # A deep state folder gives a path longer than a socket address may be; the folder's own descriptor shortens it.
-        folder = os.open(os.path.dirname(self._unix_path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            self.sock.connect(f"/proc/self/fd/{folder}/{os.path.basename(self._unix_path)}")
-        finally:
-            os.close(folder)
+        self.sock.connect(self._unix_path)
