@@ -97,7 +97,7 @@ def make_env(venv: Path, *, sets: list[str], pulp: str, torch: str, editable: bo
     """
     check_venv_python(venv)
     stamp_path = venv / STAMP_NAME
-    stamp = read_stamp(stamp_path)
+    stamp = {name: digest for name, digest in read_stamp(stamp_path).items() if not of_other_pulp(name, pulp)}
     held = set(stamp.items()) | covered_by_dev(stamp, pulp)
     todo = dict(step for step in steps(sets, pulp=pulp, editable=editable) if step not in held)
     if not todo:
@@ -141,6 +141,11 @@ def covered_by_dev(stamp: dict[str, str], pulp: str) -> set[tuple[str, str]]:
     if not dev.exists() or stamp.get(dev.stem) != digest_of(dev):
         return set()
     return set(steps(["base"], pulp=pulp, editable=False))
+
+
+def of_other_pulp(name: str, pulp: str) -> bool:
+    """Whether a step belongs to the other line of PuLP, which this one replaces."""
+    return "-pulp" in name and not name.endswith(f"-pulp{pulp}")
 
 
 def digest_of(path: Path) -> str:

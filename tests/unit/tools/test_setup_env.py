@@ -75,6 +75,18 @@ def test_a_changed_lock_is_installed_again(tmp_path: Path, monkeypatch: pytest.M
     assert setup_env.covered_by_dev(dict(before), "3") == set()
 
 
+def test_the_other_line_of_pulp_is_not_taken_for_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: list[str] = []
+    monkeypatch.setattr(setup_env, "install_lock", lambda _venv, lock: installed.append(lock.stem))
+    monkeypatch.setattr(setup_env, "run", lambda _command, _problem: None)
+    monkeypatch.setattr(setup_env, "LOCKS", tmp_path)
+    for pulp in ("3", "4"):
+        (tmp_path / f"dev-{PYTHON}-pulp{pulp}.txt").write_text(pulp)
+    for pulp in ("3", "3", "4", "3"):
+        setup_env.make_env(tmp_path, sets=["dev"], pulp=pulp, torch="auto", editable=False)
+    assert installed == [f"dev-{PYTHON}-pulp{pulp}" for pulp in ("3", "4", "3")]
+
+
 def test_another_pythons_environment_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.9.2\n")
     with pytest.raises(setup_env.SetupError, match=r"made with Python 3\.9"):
