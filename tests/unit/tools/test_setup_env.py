@@ -80,8 +80,8 @@ def test_the_other_line_of_pulp_is_not_taken_for_this_one(tmp_path: Path, monkey
     monkeypatch.setattr(setup_env, "install_lock", lambda _venv, lock: installed.append(lock.stem))
     monkeypatch.setattr(setup_env, "run", lambda _command, _problem: None)
     monkeypatch.setattr(setup_env, "LOCKS", tmp_path)
-    for pulp in ("3", "4"):
-        (tmp_path / f"dev-{PYTHON}-pulp{pulp}.txt").write_text(pulp)
+    for name in ("dev-{}-pulp3", "dev-{}-pulp4", "base-{}-pulp3", "base-{}-pulp4", "build-{}"):
+        (tmp_path / f"{name.format(PYTHON)}.txt").write_text(name)
     for pulp in ("3", "3", "4", "3"):
         setup_env.make_env(tmp_path, sets=["dev"], pulp=pulp, torch="auto", editable=False)
     assert installed == [f"dev-{PYTHON}-pulp{pulp}" for pulp in ("3", "4", "3")]
