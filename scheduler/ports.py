@@ -15,7 +15,7 @@ from typing import Protocol
 
 from scheduler.core.records import Change, EventDraft, Guard, Observation, Record, RecordKind, Sight, StoredEvent
 from trimtab.ids import AttemptRef, JobId
-from trimtab.inventory import Inventory, Offer
+from trimtab.inventory import Inventory, Offer, ProbeReport
 from trimtab.orders import (
     CheckpointNote,
     ClaimReply,
@@ -50,6 +50,7 @@ __all__ = [
     "PlannerRunner",
     "PriceBook",
     "Principal",
+    "ProbeShelf",
     "Record",
     "RecordKind",
     "Sight",
@@ -304,6 +305,18 @@ class ArtifactStore(Protocol):
 
     def verify(self, note: CheckpointNote) -> bool:
         """Is the checkpoint still complete: manifest digest and every file's digest."""
+        ...
+
+
+class ProbeShelf(Protocol):
+    """Keeps probe reports, the newest of each node fingerprint."""
+
+    def reports(self) -> Sequence[ProbeReport]:
+        """All reports that can be read, in order of fingerprint."""
+        ...
+
+    def put(self, report: ProbeReport) -> None:
+        """Keep this report in place of an older one of the same fingerprint; durable when it returns."""
         ...
 
 

@@ -22,13 +22,15 @@ TRAIN_MODULE = "workers.training.main"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where an attempt finds things. ``runtime_python`` runs our own training worker, with ``runtime_environment``."""
+    """Where an attempt finds things, and its secret. ``runtime_python`` runs our training worker with ``runtime_environment``."""
 
     attempt_dir: str
     checkpoint_dir: str
     address: str
+    credential: str
     runtime_python: str
     runtime_environment: Mapping[str, str] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
 
 
 def credential_for(key: bytes, attempt: AttemptRef) -> str:
@@ -94,10 +96,8 @@ def build_order(
     *,
     inventory: Inventory,
     places: Places,
-    credential: str,
     resume_from: CheckpointNote | None,
     candidate: Candidate | None = None,
-    policy: Policy | None = None,
 ) -> RunOrder:
     """The order of one attempt. ``candidate`` is what the plan predicted for it. Raises ValueError for a device that is gone."""
     spec = job.spec
@@ -119,10 +119,10 @@ def build_order(
         attempt_dir=places.attempt_dir,
         checkpoint_dir=places.checkpoint_dir,
         address=places.address,
-        credential=credential,
+        credential=places.credential,
         grace_s=spec.grace_s,
         predicted_step_s=step_s,
         predicted_memory=candidate.memory if candidate is not None else (),
-        stall_after_s=stall_after_s(policy or Policy(), step_s.value if step_s is not None else None),
+        stall_after_s=stall_after_s(places.policy, step_s.value if step_s is not None else None),
         resume_from=resume_from.path if resume_from is not None else None,
     )

@@ -1,0 +1,1 @@
+"""A simulated cluster: who really runs, apart from what any table says."""
