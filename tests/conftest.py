@@ -7,6 +7,8 @@ still alive. TRIMTAB_NO_SKIPS=1 turns each left-out test into a failure; TRIMTAB
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections import defaultdict
 from pathlib import Path
@@ -30,8 +32,9 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 class RunReport:
     """Collects minutes, left-out tests and left-over processes of one run, and prints them at its end."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, home: Path) -> None:
         self.run_id = run_id
+        self.home = home
         self.seconds: dict[str, float] = defaultdict(float)
         self.num_tests: dict[str, int] = defaultdict(int)
         self.left_out: dict[str, str] = {}
@@ -61,6 +64,7 @@ class RunReport:
         """Look for processes that this run left behind, and fail the run for them and for left-out tests."""
         self.leftovers = find_leftovers(RUN_MARK, self.run_id, grace_s=LEFTOVER_GRACE_S)
         end_all(self.leftovers)
+        shutil.rmtree(self.home, ignore_errors=True)
         failed = bool(self.leftovers) or (NO_SKIPS and bool(self.left_out))
         if failed and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -98,7 +102,7 @@ def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Limit threads, mark this run in the environment of every child, register the report."""
+    """Limit threads, keep out of the user's own state, mark this run for every child, register the report."""
     for name in THREADS:
         os.environ.setdefault(name, "1")
     if hasattr(config, "workerinput"):
@@ -106,7 +110,10 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     run_id = uuid.uuid4().hex
     os.environ[RUN_MARK] = run_id
-    config.pluginmanager.register(RunReport(run_id), "trimtab-run-report")
+    # Short, because a unix socket in it may have about a hundred bytes of path.
+    home = Path(tempfile.mkdtemp(prefix="tt-"))
+    os.environ["TRIMTAB_HOME"] = str(home)
+    config.pluginmanager.register(RunReport(run_id, home), "trimtab-run-report")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

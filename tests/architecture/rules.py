@@ -28,7 +28,7 @@ OVER_SOFT_FRAC = 0.08
 NUM_POSITIONAL = 3
 
 PURE = ("planner", "scheduler.core", "trimtab")
-CLOCKS_AND_CHANCE = ("time", "random", "secrets", "socket", "subprocess", "threading", "multiprocessing", "asyncio")
+CLOCKS_AND_CHANCE = ("time", "random", "secrets", "socket", "subprocess", "multiprocessing", "asyncio")
 IMPURE_CALLS = re.compile(
     r"(?:^|\.)(?:datetime\.(?:now|utcnow|today)|date\.today|os\.(?:environ|getenv|urandom)|uuid[14]"
     r"|(?:np|numpy)\.random\.(?!default_rng$|Generator$|SeedSequence$)\w+)$"
@@ -43,6 +43,7 @@ BANNED_NOUNS = ("Task", "Resource", "Instance", "Group", "Allocation")
 FIELD_TERMS = ("ProcessGroup", "PlacementGroup", "CustomResource")
 
 HOMES: dict[str, tuple[str, ...]] = {
+    "anyio": ("scheduler.entrypoints",),
     "apsw": ("scheduler.adapters",),
     "fastapi": ("scheduler.entrypoints",),
     "highspy": ("planner.solve",),

@@ -16,7 +16,7 @@ from tests.architecture.source_tree import PACKAGES, Violation, imports, modules
 IMPORT_NAMES = {"pyyaml": "yaml", "nvidia-ml-py": "pynvml", "prometheus-client": "prometheus_client"}
 EXTRAS_WITHOUT_IMPORT = ("ray", "kubernetes")
 """Extras whose adapters are not part of this version; the names are reserved so that installs keep working."""
-TRANSITIVE = {"starlette": "fastapi"}
+TRANSITIVE = {"starlette": "fastapi", "anyio": "fastapi"}
 """Import names that come with a declared distribution and are part of its public face."""
 
 # Written in pieces, so that this file does not hold what it forbids.
