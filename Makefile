@@ -63,7 +63,8 @@ sim: env  ## the seeded simulations and the property tests
 bench: env  ## every benchmark in full; tables here, figures in .out/bench/*.json
 	$(BIN)/python tools/bench.py
 
-docs: env  ## check the documents: links, anchors, and pages that are generated from the code
+docs: env  ## regenerate the pages made from the code, then check every link and anchor
+	@for writer in tools/write_*.py; do echo "$(BIN)/python $$writer"; $(BIN)/python $$writer || exit 1; done
 	$(BIN)/python tools/docs.py
 
 e2e: env  ## the tests that start the real control process

@@ -1,6 +1,6 @@
-"""Check the documents: relative links and anchors lead somewhere. Run as `make docs`.
+"""Check the documents: relative links and anchors lead somewhere. Part of `make docs`.
 
-Pages that are generated from the code are checked by tests beside that code.
+Pages that are generated from the code are written by `tools/write_*.py`; tests compare them with the code.
 """
 
 from __future__ import annotations
