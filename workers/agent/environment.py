@@ -12,14 +12,28 @@ from trimtab.orders import (
     ENV_ATTEMPT,
     ENV_ATTEMPT_DIR,
     ENV_CHECKPOINT_DIR,
+    ENV_CONTROL_FD,
     ENV_ORDER_FILE,
     ENV_PLAN_FILE,
+    ENV_REPORT_FD,
     ENV_RESUME_FROM,
     RankSlot,
     RunOrder,
 )
 
-OWN_PREFIX = "TRIMTAB_"
+OWN_NAMES = frozenset(
+    {
+        ENV_ATTEMPT,
+        ENV_ATTEMPT_DIR,
+        ENV_CHECKPOINT_DIR,
+        ENV_CONTROL_FD,
+        ENV_ORDER_FILE,
+        ENV_PLAN_FILE,
+        ENV_REPORT_FD,
+        ENV_RESUME_FROM,
+    }
+)
+"""What the agent says to its ranks: never passed on from what it was started with itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +75,7 @@ def rank_environment(
     base: Mapping[str, str], order: RunOrder, place: RankPlace, *, num_ranks: int, meet: Rendezvous
 ) -> dict[str, str]:
     """The environment of one rank; later lines win: the agent's own, the order's, then what the run needs."""
-    own = {name: value for name, value in base.items() if not name.startswith(OWN_PREFIX)}
+    own = {name: value for name, value in base.items() if name not in OWN_NAMES}
     environment = {**own, "PYTHONUNBUFFERED": "1", **order.environment}
     environment.update(_torchrun(order, place, num_ranks=num_ranks, meet=meet))
     environment.update(_devices(order, place))

@@ -1,0 +1,1 @@
+"""Everything on this one machine: process groups, a unix socket, folders."""
