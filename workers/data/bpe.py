@@ -23,14 +23,16 @@ _BATCH_CHARACTERS = 1 << 20
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """A tokeniser of at most ``vocab_size`` tokens. Raises SpecError below 257, where not every byte has a token."""
     if vocab_size < MIN_VOCAB_SIZE:
-        raise SpecError([
-            Problem(
-                path="model.vocab_size",
-                message=f"{vocab_size} is too small for a byte-level tokeniser",
-                allowed=f"at least {MIN_VOCAB_SIZE}",
-                nearest=str(MIN_VOCAB_SIZE),
-            )
-        ])
+        raise SpecError(
+            [
+                Problem(
+                    path="model.vocab_size",
+                    message=f"{vocab_size} is too small for a byte-level tokeniser",
+                    allowed=f"at least {MIN_VOCAB_SIZE}",
+                    nearest=str(MIN_VOCAB_SIZE),
+                )
+            ]
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()

@@ -25,14 +25,16 @@ def build_data(model: ModelSpec, train: TrainWorkload, cache_dir: Path) -> Langu
     translation = train.data.kind is DataKind.TRANSLATION
     wanted = ModelFamily.ENCODER_DECODER if translation else ModelFamily.DECODER
     if model.family is not wanted:
-        raise SpecError([
-            Problem(
-                path="model.family",
-                message=f"data of kind {train.data.kind} cannot train a model of family {model.family}",
-                allowed=str(wanted),
-                nearest=str(wanted),
-            )
-        ])
+        raise SpecError(
+            [
+                Problem(
+                    path="model.family",
+                    message=f"data of kind {train.data.kind} cannot train a model of family {model.family}",
+                    allowed=str(wanted),
+                    nearest=str(wanted),
+                )
+            ]
+        )
     if translation:
         return build_translation_data(
             train.data,

@@ -108,7 +108,11 @@ def defect(text: str) -> Dropped | None:
     printable = sum(1 for character in text if character.isprintable() or character in "\n\t")
     letters = sum(1 for character in text if character.isalpha())
     mean_line = len(text) / max(1, text.count("\n"))
-    if printable < MIN_PRINTABLE_FRAC * len(text) or letters < MIN_LETTER_FRAC * len(text) or mean_line > MAX_MEAN_LINE_CHARACTERS:
+    if (
+        printable < MIN_PRINTABLE_FRAC * len(text)
+        or letters < MIN_LETTER_FRAC * len(text)
+        or mean_line > MAX_MEAN_LINE_CHARACTERS
+    ):
         return Dropped.DEGENERATE
     encoded = text.encode()
     if len(encoded) > 1024 and len(zlib.compress(encoded, 1)) < MIN_COMPRESSED_FRAC * len(encoded):

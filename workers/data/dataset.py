@@ -35,6 +35,11 @@ class Samples:
             source=None if self.source is None else np.concatenate([self.source, np.repeat(self.source[:1], extra, axis=0)]),
         )
 
+    def rows(self, rows: IntArray) -> Samples:
+        """Some of the samples."""
+        source = None if self.source is None else self.source[rows]
+        return Samples(tokens=self.tokens[rows], targets=self.targets[rows], source=source)
+
 
 class DataSet(Protocol):
     """A map-style data set: reading a sample changes nothing, and every rank reads the same under the same id."""

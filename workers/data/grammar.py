@@ -280,9 +280,7 @@ class Writer:
             inner = (*other.target(Case.NOMINATIVE), *_target_verb(verb, other, clause))
             case = Case.ACCUSATIVE
         pronoun = RELATIVE_PRONOUNS[case][head.gender][int(head.plural)]
-        return replace(
-            head, source=(*head.source, *source), target=lambda outer: (*head.target(outer), pronoun, *inner, ",")
-        )
+        return replace(head, source=(*head.source, *source), target=lambda outer: (*head.target(outer), pronoun, *inner, ","))
 
 
 def _clause_signature(clause: ClauseTemplate) -> str:
@@ -298,7 +296,11 @@ def _senses(word: str) -> tuple[Noun, ...]:
 @cache
 def _slot(verb: Verb, part: str) -> frozenset[Meaning]:
     """Meanings that the subjects or objects of any sense of this verb's word have."""
-    senses = (GIVE,) if verb is GIVE else tuple(other for other in VERBS if other.base == verb.base and bool(other.objects) == bool(verb.objects))
+    senses = (
+        (GIVE,)
+        if verb is GIVE
+        else tuple(other for other in VERBS if other.base == verb.base and bool(other.objects) == bool(verb.objects))
+    )
     return frozenset().union(*(sense.subjects if part == "subjects" else sense.objects for sense in senses))
 
 

@@ -42,13 +42,15 @@ class LanguageData:
         parts = [file_sha256(folder / name) for name in ("train.npy", "held_out.npy")]
         self._digest = hashlib.sha256(" ".join([*parts, str(sequence_length)]).encode()).hexdigest()
         if self._train.num_samples < 1 or self._held_out.num_samples < 1:
-            raise SpecError([
-                Problem(
-                    path="workload.sequence_length",
-                    message=f"the training text has {len(self._train_stream)} tokens, too few for one sequence of {sequence_length}",
-                    allowed=f"at most {max(1, len(self._train_stream) - 1)}",
-                )
-            ])
+            raise SpecError(
+                [
+                    Problem(
+                        path="workload.sequence_length",
+                        message=f"the training text has {len(self._train_stream)} tokens, too few for one sequence of {sequence_length}",
+                        allowed=f"at most {max(1, len(self._train_stream) - 1)}",
+                    )
+                ]
+            )
 
     @property
     def digest(self) -> str:
@@ -114,9 +116,15 @@ def build_language_data(data: DataSpec, *, vocab_size: int, sequence_length: int
 def split_documents(documents: tuple[Document, ...], held_out_frac: float, seed: int) -> tuple[list[Document], list[Document]]:
     """(training, held out) by a hash of each document's name, so that a new file moves no other. Neither part is empty."""
     if len(documents) < 2:
-        raise SpecError([
-            Problem(path="data.paths", message=f"{len(documents)} usable documents were found", allowed="at least 2, one of them held out")
-        ])
+        raise SpecError(
+            [
+                Problem(
+                    path="data.paths",
+                    message=f"{len(documents)} usable documents were found",
+                    allowed="at least 2, one of them held out",
+                )
+            ]
+        )
     fractions = [hash_fraction(seed, "held out", document.name) for document in documents]
     held_out = {index for index, fraction in enumerate(fractions) if fraction < held_out_frac}
     held_out = held_out or {int(np.argmin(fractions))}

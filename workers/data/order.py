@@ -95,7 +95,9 @@ class SeenGuard:
         size = len(self._seen)
         seen = np.unpackbits(bits, count=size).astype(np.bool_)
         if epoch * size + int(seen.sum()) != position:
-            raise SampleOrderError(f"{int(seen.sum())} samples are marked in epoch {epoch}, position {position} of {size} says otherwise")
+            raise SampleOrderError(
+                f"{int(seen.sum())} samples are marked in epoch {epoch}, position {position} of {size} says otherwise"
+            )
         self.epoch = epoch
         self._seen = seen
 

@@ -77,11 +77,11 @@ class TranslationData:
 
     def train(self, ids: IntArray) -> Samples:
         """Training pairs."""
-        return _select(self._train, ids)
+        return self._train.rows(ids)
 
     def held_out(self, ids: IntArray) -> Samples:
         """Held-out pairs."""
-        return _select(self._held_out, ids)
+        return self._held_out.rows(ids)
 
     def held_out_sources(self) -> IntArray:
         """Padded source ids of all held-out pairs [N, source_length], as a model was trained on them."""
@@ -111,9 +111,16 @@ def build_translation_data(
 ) -> TranslationData:
     """Write the pairs (cached), number the words, pad. Raises SpecError where lengths or the vocabulary do not fit."""
     if source_length < 1:
-        raise SpecError([
-            Problem(path="workload.source_length", message="translation needs the length of the source", allowed="at least 1", nearest="24")
-        ])
+        raise SpecError(
+            [
+                Problem(
+                    path="workload.source_length",
+                    message="translation needs the length of the source",
+                    allowed="at least 1",
+                    nearest="24",
+                )
+            ]
+        )
     settings = {
         "format": _FORMAT,
         "size": data.size,
@@ -192,8 +199,3 @@ def _arrays(pairs: Pairs, tokeniser: WordTokeniser, source_length: int, sequence
         tokens[row, : len(target_ids) + 1] = [BEGIN_ID, *target_ids]
         targets[row, : len(target_ids) + 1] = [*target_ids, END_ID]
     return Samples(tokens=tokens, targets=targets, source=source)
-
-
-def _select(samples: Samples, ids: IntArray) -> Samples:
-    assert samples.source is not None
-    return Samples(tokens=samples.tokens[ids], targets=samples.targets[ids], source=samples.source[ids])

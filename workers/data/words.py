@@ -25,14 +25,16 @@ class WordTokeniser:
         counts = Counter(word for sentence in sentences for word in sentence)
         needed = len(counts) + len(SPECIALS)
         if needed > vocab_size:
-            raise SpecError([
-                Problem(
-                    path="model.vocab_size",
-                    message=f"the training pairs have {needed} different words, more than {vocab_size}",
-                    allowed=f"at least {needed}",
-                    nearest=str(-(-needed // 128) * 128),
-                )
-            ])
+            raise SpecError(
+                [
+                    Problem(
+                        path="model.vocab_size",
+                        message=f"the training pairs have {needed} different words, more than {vocab_size}",
+                        allowed=f"at least {needed}",
+                        nearest=str(-(-needed // 128) * 128),
+                    )
+                ]
+            )
         ordered = sorted(counts, key=lambda word: (-counts[word], word))
         return cls((*SPECIALS, *ordered))
 
