@@ -195,6 +195,12 @@ CASES = [
         names="yaml is not declared",
     ),
     Case(
+        rule=tree_rules.declared_are_imported,
+        broken=source("planner/a.py", "", **{"pyproject.toml": PROJECT.format(base='"highspy"', runtime="")}),
+        kept=source("planner/a.py", "import pulp", **{"pyproject.toml": PROJECT.format(base='"highspy", "pulp"', runtime="")}),
+        names="highspy is declared and never imported",
+    ),
+    Case(
         rule=tree_rules.inputs_match_declared,
         broken={
             "pyproject.toml": PROJECT.format(base='"numpy"', runtime=""),
