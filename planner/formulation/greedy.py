@@ -8,11 +8,10 @@ from planner.formulation.columns import Column, UnitColumns, best_first
 from planner.placement.fit import Item, Packed, pack
 from planner.placement.occupancy import PoolSlots
 from trimtab.ids import OfferId, PoolId, UnitId
-from trimtab.inventory import Offer
 
 
 def greedy(
-    units: Sequence[UnitColumns], slots: Mapping[PoolId, PoolSlots], offers: Mapping[OfferId, Offer]
+    units: Sequence[UnitColumns], slots: Mapping[PoolId, PoolSlots], offer_limits: Mapping[OfferId, int]
 ) -> dict[int, int]:
     """Unit position -> column position. Units that keep their devices are tried first, so that nothing is put on top of them."""
     position = {unit.request.unit_id: index for index, unit in enumerate(units)}
@@ -22,7 +21,7 @@ def greedy(
         index = position[unit.request.unit_id]
         for column in sorted(range(len(unit.columns)), key=lambda c: (unit.columns[c].objective, not unit.columns[c].stays, c)):
             trial = {**picked, index: column}
-            if _within_offers(units, trial, slots, offers) and isinstance(pack(slots, items(units, trial)), Packed):
+            if _within_offers(units, trial, offer_limits) and isinstance(pack(slots, items(units, trial)), Packed):
                 picked = trial
                 break
     return picked
@@ -40,17 +39,9 @@ def item(unit_id: UnitId, unit: UnitColumns, column: Column) -> Item:
     return Item(unit_id=unit_id, pool_id=candidate.pool_id, shape=candidate.shape, held=held)
 
 
-def _within_offers(
-    units: Sequence[UnitColumns],
-    picked: Mapping[int, int],
-    slots: Mapping[PoolId, PoolSlots],
-    offers: Mapping[OfferId, Offer],
-) -> bool:
+def _within_offers(units: Sequence[UnitColumns], picked: Mapping[int, int], offer_limits: Mapping[OfferId, int]) -> bool:
     used: dict[OfferId, int] = {}
     for u, c in picked.items():
         candidate = units[u].columns[c].scored.candidate
         used[candidate.offer_id] = used.get(candidate.offer_id, 0) + candidate.shape.num_devices
-    return all(
-        count <= max(offers[o].nodes_now, offers[o].nodes_possible) * slots[offers[o].pool_id].pool.devices_per_node
-        for o, count in used.items()
-    )
+    return all(count <= offer_limits[offer_id] for offer_id, count in used.items())

@@ -15,7 +15,6 @@ from planner.placement.fit import Conflict
 from planner.placement.occupancy import PoolSlots
 from planner.solve.model import LinearModel, Row, Sense, Variable
 from trimtab.ids import OfferId, PoolId, UnitId
-from trimtab.inventory import Offer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +48,15 @@ class Master:
 def build_master(
     units: Sequence[UnitColumns],
     slots: Mapping[PoolId, PoolSlots],
-    offers: Mapping[OfferId, Offer],
+    offer_limits: Mapping[OfferId, int],
     cuts: Sequence[Cut] = (),
 ) -> Master:
-    """The linear model of all units. Coefficients of rows are integers."""
+    """The linear model of all units; ``offer_limits`` are the devices that each offer still has. Coefficients of rows are integers."""
     choices = tuple((u, c) for u, unit in enumerate(units) for c in range(len(unit.columns)))
     variables = [Variable(name=f"x{u}_{c}", cost=units[u].columns[c].objective) for u, c in choices]
     variables += [Variable(name=f"u{u}", cost=unit.waiting.usd_per_hour) for u, unit in enumerate(units)]
     rows = _one_of_each(units, choices)
-    rows += _capacity_rows(units, choices, slots, offers)
+    rows += _capacity_rows(units, choices, slots, offer_limits)
     rows += [_cut_row(position, cut, units, choices) for position, cut in enumerate(cuts)]
     return Master(
         model=LinearModel(name="master", variables=tuple(variables), rows=tuple(rows)),
@@ -103,7 +102,7 @@ def _capacity_rows(
     units: Sequence[UnitColumns],
     choices: Sequence[tuple[int, int]],
     slots: Mapping[PoolId, PoolSlots],
-    offers: Mapping[OfferId, Offer],
+    offer_limits: Mapping[OfferId, int],
 ) -> list[Row]:
     by_pool: dict[PoolId, list[tuple[int, Column]]] = {}
     by_offer: dict[OfferId, list[tuple[int, Column]]] = {}
@@ -115,10 +114,8 @@ def _capacity_rows(
     for number, pool_id in enumerate(sorted(by_pool)):
         rows += _pool_rows(number, slots[pool_id], by_pool[pool_id])
     for number, offer_id in enumerate(sorted(by_offer)):
-        offer = offers[offer_id]
-        limit = max(offer.nodes_now, offer.nodes_possible) * slots[offer.pool_id].pool.devices_per_node
         terms = tuple((index, sum(column.node_counts)) for index, column in by_offer[offer_id])
-        rows.append(Row(name=f"offer{number}", terms=terms, sense=Sense.AT_MOST, limit=limit))
+        rows.append(Row(name=f"offer{number}", terms=terms, sense=Sense.AT_MOST, limit=offer_limits[offer_id]))
     return rows
 
 
