@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from trimtab.ids import AttemptRef
 from trimtab.orders import Progress, ReportKind, RunReport
+
+_LAST_WORDS_KEPT = 1000
 
 
 @dataclass(slots=True)
@@ -30,16 +33,21 @@ class LiveBook:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._signs: dict[AttemptRef, _Signs] = {}
+        self._last_words: OrderedDict[AttemptRef, tuple[Progress | None, datetime | None]] = OrderedDict()
 
     def _of(self, ref: AttemptRef, now_s: float) -> _Signs:
         return self._signs.setdefault(ref, _Signs(seen_s=now_s))
 
     def keep_only(self, refs: Iterable[AttemptRef]) -> None:
-        """Forget all other attempts."""
+        """Forget all other attempts, but for the last progress of the newest of them."""
         wanted = set(refs)
         with self._lock:
             for ref in [ref for ref in self._signs if ref not in wanted]:
-                del self._signs[ref]
+                signs = self._signs.pop(ref)
+                if signs.progress is not None:
+                    self._last_words[ref] = (signs.progress, signs.observed_at)
+            while len(self._last_words) > _LAST_WORDS_KEPT:
+                self._last_words.popitem(last=False)
 
     def seen(self, ref: AttemptRef, now_s: float) -> None:
         """A sign of life."""
@@ -74,7 +82,9 @@ class LiveBook:
         """The newest progress and when the newest report arrived."""
         with self._lock:
             signs = self._signs.get(ref)
-            return (None, None) if signs is None else (signs.progress, signs.observed_at)
+            if signs is None or signs.progress is None:
+                return self._last_words.get(ref, (None, None if signs is None else signs.observed_at))
+            return signs.progress, signs.observed_at
 
     def progress_age_s(self, now_s: float) -> Mapping[AttemptRef, float]:
         """Seconds since each attempt that reports last got further."""

@@ -40,7 +40,7 @@ class AgentPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """How an attempt goes if nobody interferes. ``fails_at_step``: its ranks fail there; ``hangs_at_step``: no progress after it."""
+    """How an attempt goes if nobody interferes: its ranks fail at ``fails_at_step``, or get no further than ``hangs_at_step``."""
 
     claim_delay_s: float = 0.2
     load_s: float = 1.0

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class SystemClock:
-    """The machine's clock. A ``wake`` ends the running wait of every thread, and the next one of a thread that was not waiting."""
+    """The machine's clock. A ``wake`` ends the running wait of every thread, and the next wait of one that was not waiting."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
