@@ -1,25 +1,22 @@
-"""Processor cores as devices: which may be used, how they are shared out, what is assumed of them until they are measured."""
+"""Processor cores as devices: their memory and load, and what is assumed of them until they are measured."""
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import psutil
 
+from trimtab.fingerprint import node_facts, slug
 from trimtab.ids import DeviceTypeName
 from trimtab.inventory import DeviceKind, DeviceType, Link
 
 MEMORY_FRAC = 0.9
-MAX_DEVICES = 8
 BUSY_FRAC = 0.2
-_NOISE = re.compile(r"\((?:r|tm)\)|\b(?:cpu|processor)\b|@.*$")
 _FALLBACK_HZ = 2.0e9
 _BANDWIDTH_PER_CORE, _BANDWIDTH_PER_MACHINE = 10e9, 80e9
 _SHARED_MEMORY = Link(name="shared memory", bandwidth_bytes_per_s=4e9, latency_s=20e-6)
@@ -33,38 +30,10 @@ class Memory:
     available_bytes: int
 
 
-def slug(name: str) -> str:
-    """A name of lower-case words joined by hyphens: ``Intel(R) Xeon(R) CPU @ 2.20GHz`` gives ``intel-xeon``."""
-    return re.sub(r"[^a-z0-9]+", "-", _NOISE.sub(" ", name.lower())).strip("-")
-
-
-def model_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name; the machine's architecture where it has none (as on many ARM machines)."""
-    for line in cpuinfo.read_text(errors="replace").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name" and value.strip():
-            return value.strip()
-    return platform.machine()
-
-
-def usable_cores(topology: Path = Path("/sys/devices/system/cpu")) -> tuple[int, ...]:
-    """One processor number per physical core that this process may run on, no more than its control group's quota pays for."""
-    allowed = sorted(os.sched_getaffinity(0))
-    cores = []
-    seen: set[int] = set()
-    for number in allowed:
-        if number not in seen:
-            cores.append(number)
-            seen |= _siblings(topology / f"cpu{number}" / "topology" / "thread_siblings_list")
-    quota = _quota_cores()
-    return tuple(cores if quota is None else cores[: max(1, int(quota))])
-
-
-def share_out(cores: Sequence[int], num_devices: int | None) -> tuple[tuple[int, ...], ...]:
-    """The cores of each device: equal contiguous parts. More devices than cores share cores, one each."""
-    wanted = num_devices if num_devices is not None else min(len(cores), MAX_DEVICES)
-    each = max(1, len(cores) // wanted)
-    return tuple(tuple(cores[(index * each + offset) % len(cores)] for offset in range(each)) for index in range(wanted))
+@cache
+def type_name() -> DeviceTypeName:
+    """The name under which a probe reports these devices."""
+    return DeviceTypeName(f"cpu-{slug(node_facts().cpu_model)}")
 
 
 def memory() -> Memory:
@@ -84,7 +53,7 @@ def device_type(num_cores: int, total_bytes: int, *, num_devices: int, on: date)
     fp32 = num_cores * hertz * flops_per_cycle
     bandwidth = min(num_cores * _BANDWIDTH_PER_CORE, _BANDWIDTH_PER_MACHINE / num_devices)
     return DeviceType(
-        name=DeviceTypeName(f"cpu-{slug(model_name()) or 'unknown'}"),
+        name=type_name(),
         kind=DeviceKind.CPU,
         memory_bytes=int(total_bytes * MEMORY_FRAC) // num_devices,
         peak_flops={"fp64": fp32 / 2, "fp32": fp32},
@@ -137,19 +106,6 @@ class LoadMeter:
         return out
 
 
-def _siblings(path: Path) -> set[int]:
-    """Processor numbers of one physical core, from text such as ``0,4`` or ``0-1``; empty where the kernel does not say."""
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return set()
-    out: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        out |= set(range(int(first), int(last or first) + 1))
-    return out
-
-
 def _flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     for line in cpuinfo.read_text(errors="replace").splitlines():
         name, _, value = line.partition(":")
@@ -187,20 +143,6 @@ def _group_folder(controller: str) -> Path | None:
             return Path("/sys/fs/cgroup") / controller / path.lstrip("/")
     unified = next((line.split(":", 2)[2] for line in lines if line.startswith("0::")), None)
     return None if unified is None else Path("/sys/fs/cgroup") / unified.lstrip("/")
-
-
-def _quota_cores() -> float | None:
-    folder = _group_folder("cpu")
-    if folder is None:
-        return None
-    try:
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
-    except OSError:
-        return None
-    return None if quota in ("max", "-1") else int(quota) / int(period)
 
 
 def _group_memory() -> tuple[int | None, int]:

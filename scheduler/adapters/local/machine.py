@@ -10,6 +10,7 @@ from datetime import datetime
 
 from scheduler.adapters.local import cpu, nvidia
 from trimtab import processes
+from trimtab.fingerprint import cpu_slots, slug
 from trimtab.ids import NodeId, OfferId, PoolId
 from trimtab.inventory import Device, DeviceState, DeviceType, Inventory, Market, Node, Offer, Pool, ProbeReport
 from trimtab.orders import ENV_ATTEMPT_DIR
@@ -78,11 +79,10 @@ class LocalMachine:
         return [r for r in reports if self._fingerprint is None or r.fingerprint == self._fingerprint]
 
     def _cpu(self, reports: Sequence[ProbeReport], now: datetime) -> tuple[DeviceType, Pool, int]:
-        cores = cpu.usable_cores()
-        parts = cpu.share_out(cores, self._cpu_devices)
+        parts = cpu_slots(self._cpu_devices)
         memory = cpu.memory()
         device_type = cpu.device_type(len(parts[0]), memory.total_bytes, num_devices=len(parts), on=now.date())
-        device_type = _measured(device_type, reports)
+        device_type = _measured(device_type, [r for r in reports if r.num_devices == len(parts)] or reports)
         load = self._load.busy_frac()
         free_bytes = int(memory.available_bytes * cpu.MEMORY_FRAC) // len(parts)
         devices = tuple(
@@ -111,7 +111,7 @@ class LocalMachine:
         memory = cpu.memory()
         node = Node(id=self.node_id, boot_id=processes.boot_id(), devices=devices, host_memory_bytes=memory.total_bytes)
         return Pool(
-            id=PoolId(f"local-{cpu.slug(gpu_type.name)}"),
+            id=PoolId(f"local-{slug(gpu_type.name)}"),
             device_type=gpu_type.name,
             devices_per_node=len(devices),
             num_nodes=1,
@@ -148,8 +148,9 @@ def _measured(device_type: DeviceType, reports: Sequence[ProbeReport]) -> Device
     """The device type with the figures of the newest report of it, which is the last; name and memory are what was found now."""
     for report in reversed(reports):
         found = report.device_type
-        if found.kind is device_type.kind and cpu.slug(found.name) == cpu.slug(device_type.name):
-            return dataclasses.replace(found, name=device_type.name, memory_bytes=device_type.memory_bytes)
+        if found.kind is device_type.kind and found.name == device_type.name:
+            link, domain_size = found.link or device_type.link, device_type.domain_size
+            return dataclasses.replace(found, memory_bytes=device_type.memory_bytes, link=link, domain_size=domain_size)
     return device_type
 
 

@@ -14,6 +14,7 @@ import pynvml
 
 from planner.devices.catalogue import entries, spellings
 from planner.devices.names import resolve
+from trimtab.fingerprint import slug
 from trimtab.ids import DeviceTypeName
 from trimtab.inventory import DeviceKind, DeviceType, Link
 
@@ -110,13 +111,14 @@ def _gpu(nvml: Nvml, index: int) -> Gpu:
 def _type(nvml: Nvml, handle: Any, memory_bytes: int) -> DeviceType:
     """The catalogue's figures for this GPU, else what its own clocks and widths give; its memory and links as they are."""
     name = _text(nvml.nvmlDeviceGetName(handle))
+    kind = DeviceTypeName(slug(name))  # as a probe names it; the catalogue knows it as an alias
     link, domain_size = _link(nvml, handle)
     canonical = resolve(name, spellings())
     if canonical is not None:
         found = entries()[canonical].device_type
-        return dataclasses.replace(found, memory_bytes=memory_bytes, link=link or found.link, domain_size=domain_size)
+        return dataclasses.replace(found, name=kind, memory_bytes=memory_bytes, link=link or found.link, domain_size=domain_size)
     return DeviceType(
-        name=DeviceTypeName(name),
+        name=kind,
         kind=DeviceKind.GPU,
         memory_bytes=memory_bytes,
         peak_flops=_peak_flops(nvml, handle),
