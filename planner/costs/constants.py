@@ -6,6 +6,7 @@ Only what a probe cannot measure is used when a probe is at hand; without one, a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from trimtab.estimate import Constant, Origin
 from trimtab.inventory import DeviceKind
@@ -28,7 +29,12 @@ class Bounded:
 
     def constant(self) -> Constant:
         """Without the bounds, as a prediction reports it."""
-        return Constant(name=self.name, value=self.value, origin=self.origin, source=self.source)
+        return _plain(self)
+
+
+@lru_cache(maxsize=1024)
+def _plain(bounded: Bounded) -> Constant:
+    return Constant(name=bounded.name, value=bounded.value, origin=bounded.origin, source=bounded.source)
 
 
 def _assumed(name: str, value: float, low: float, high: float, source: str) -> Bounded:
