@@ -113,7 +113,10 @@ def _start(home: Home) -> bool:
         child.wait()
         reap()
         return False
-    child.wait() if word else child.poll()
+    if not word:
+        child.kill()  # silent for so long: what is said below must stay true
+    child.wait()
+    reap()
     reason = word.removeprefix("failed ") or f"it said nothing in {START_PATIENCE_S:.0f} s or died"
     raise UnavailableError(f"the control process did not start: {reason}\n{_tail(home)}".rstrip())
 

@@ -1,0 +1,183 @@
+"""The composition root: the only place that knows which adapter stands behind which port."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scheduler.adapters.local.machine import LocalMachine
+from scheduler.adapters.prices.file import FilePrices
+from scheduler.adapters.probes.folder import FolderProbes
+from scheduler.config import Home, Settings
+from trimtab.files import write_atomically
+from trimtab.fingerprint import node_facts
+from trimtab.inventory import DeviceType, Inventory, ProbeReport
+from trimtab.jobspec import JobSpec
+from trimtab.plan import Candidate, Plan, PlanningProblem
+from trimtab.processes import boot_id
+
+if TYPE_CHECKING:
+    from scheduler.service.control import ControlPlane
+
+_KEY_BYTES = 32
+
+
+# ------------------------------------------------------------------------------------------------------- without a control process
+
+
+def plan_here(problem: PlanningProblem) -> Plan:
+    """Plan in this process. Raises SolverError."""
+    from planner.api import plan
+
+    return plan(problem, clock=time.monotonic)
+
+
+def estimate_here(spec: JobSpec, inventory: Inventory, probes: Sequence[ProbeReport]) -> tuple[Candidate, ...]:
+    """Every candidate of a job, in this process."""
+    from planner.api import estimate
+
+    return estimate(spec, inventory, probes)
+
+
+def device_catalogue() -> Mapping[str, DeviceType]:
+    """Device types that are known without being described, by their names and other spellings."""
+    from planner.devices.catalogue import catalogue, spellings
+
+    known = catalogue()
+    others = {alias: known[name] for name, aliases in spellings().items() for alias in aliases if " " not in alias}
+    return {**others, **known}
+
+
+def local_machine(settings: Settings) -> LocalMachine:
+    """This machine, with its probe reports."""
+    return LocalMachine(
+        cpu_devices=settings.cpu_devices,
+        reports=FolderProbes(settings.home.probes).reports,
+        fingerprint=node_facts().fingerprint(),
+    )
+
+
+def local_inventory(settings: Settings, *, now: datetime) -> Inventory:
+    """The devices of this machine as they are now, with the user's prices. Read-only."""
+    found = local_machine(settings).inventory(now)
+    return replace(found, offers=tuple(FilePrices(_price_file(settings.home)).offers(now, found)))
+
+
+def local_probes(settings: Settings) -> tuple[ProbeReport, ...]:
+    """The probe reports that are kept."""
+    return tuple(FolderProbes(settings.home.probes).reports())
+
+
+def runtime_python(settings: Settings) -> str:
+    """The interpreter of our own workers: it needs torch."""
+    return settings.runtime_python or sys.executable
+
+
+# ------------------------------------------------------------------------------------------------------------ the control process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlBundle:
+    """A control plane with its adapters. ``metrics`` is the Prometheus text."""
+
+    plane: ControlPlane
+    metrics: Callable[[], bytes]
+    start: Callable[[], None]
+    close: Callable[[], None]
+
+
+def build_control(settings: Settings, *, version: str) -> ControlBundle:
+    """The control plane of this machine: SQLite, local executor, agents on a unix socket. The caller holds the home's lock.
+
+    ``start`` opens the agents' gateway and runs the loops; ``close`` ends them in the opposite order. Running attempts go on.
+    """
+    from scheduler.adapters.local.artifacts import FolderArtifacts
+    from scheduler.adapters.local.executor import LocalExecutor
+    from scheduler.adapters.local.gateway import UnixGateway
+    from scheduler.adapters.local.logs import FolderLogs
+    from scheduler.adapters.planner.child import ChildPlanner
+    from scheduler.adapters.store.sqlite import SqliteStore
+    from scheduler.adapters.telemetry.prometheus import PrometheusTelemetry
+    from scheduler.adapters.time.clocks import SystemClock
+    from scheduler.service.control import ControlPlane
+    from scheduler.service.wiring import ControlPorts, ControlSettings
+
+    home = settings.home
+    telemetry = PrometheusTelemetry()
+    gateway = UnixGateway(home.agents_socket)
+    with ExitStack() as opened:
+        store = SqliteStore(home.store)
+        opened.callback(store.close)
+        executor = LocalExecutor(home, local_machine(settings))
+        opened.callback(executor.close)
+        planner = ChildPlanner()
+        opened.callback(planner.close)
+        ports = ControlPorts(
+            store=store,
+            executor=executor,
+            planner=planner,
+            prices=FilePrices(_price_file(home)),
+            logs=FolderLogs(home),
+            artifacts=FolderArtifacts(home),
+            probes=FolderProbes(home.probes),
+            clock=SystemClock(),
+            telemetry=telemetry,
+            random_bytes=secrets.token_bytes,
+        )
+        plane = ControlPlane(
+            ports,
+            ControlSettings(
+                home=str(home.path),
+                address=gateway.address,
+                holder=f"{socket.gethostname()}/{boot_id()}/{os.getpid()}",
+                credential_key=_credential_key(home),
+                runtime_python=runtime_python(settings),
+                version=version,
+                store_name=f"sqlite {home.store}",
+                pid=os.getpid(),
+                plan_time_limit_s=settings.plan_seconds,
+                warnings=_warnings(),
+            ),
+        )
+        closing = opened.pop_all()
+
+    def start() -> None:
+        gateway.serve(plane)
+        plane.start()
+
+    def close() -> None:
+        closing.callback(gateway.close)
+        closing.callback(plane.close)
+        closing.close()
+
+    return ControlBundle(plane=plane, metrics=telemetry.render, start=start, close=close)
+
+
+def _credential_key(home: Home) -> bytes:
+    """The secret that agents' credentials are made from; made once, kept, readable by the owner alone."""
+    path = home.path / "credential.key"
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        key = b""
+    if len(key) < _KEY_BYTES:
+        key = secrets.token_bytes(_KEY_BYTES)
+        write_atomically(path, key)
+    return key
+
+
+def _price_file(home: Home) -> Path:
+    return home.path / "prices.json"
+
+
+def _warnings() -> tuple[str, ...]:
+    return ("it runs as root, and so do its jobs",) if os.geteuid() == 0 else ()

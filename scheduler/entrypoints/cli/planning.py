@@ -1,0 +1,87 @@
+"""Plans for the command line: in this process, or by the control process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scheduler import bootstrap
+from scheduler.config import Settings
+from scheduler.entrypoints.cli.planprint import unit_of
+from scheduler.entrypoints.documents import load_inventory, load_job
+from trimtab.client import Client
+from trimtab.ids import JobId, UnitId, unit_id
+from trimtab.inventory import Inventory, ProbeReport
+from trimtab.jobspec import JobSpec
+from trimtab.plan import Candidate, Plan, PlanningProblem, PlanRequest
+
+_JOB = JobId("job_planned")  # a name for the unit of a plan that nothing was submitted for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanAnswer:
+    """A plan with what it was asked for."""
+
+    plan: Plan
+    unit_id: UnitId
+    spec: JobSpec
+    inventory: Inventory
+
+    @property
+    def placed(self) -> bool:
+        """Does the plan give the job devices?"""
+        return self.plan.assignment(self.unit_id) is not None
+
+
+def plan_here(settings: Settings, file: Path, inventory_file: Path | None) -> PlanAnswer:
+    """Plan in this process: pools of the file, or this machine as it is now with the probe reports that are kept."""
+    now = datetime.now(UTC)
+    spec = load_job(file)
+    inventory, probes = _basis(settings, inventory_file, now)
+    request = PlanRequest(unit_id=unit_id(_JOB, 0), job_id=_JOB, spec=spec)
+    problem = PlanningProblem(
+        basis_version=0,
+        now=now,
+        inventory=inventory,
+        requests=(request,),
+        probes=probes,
+        time_limit_s=settings.plan_seconds,
+    )
+    return PlanAnswer(plan=bootstrap.plan_here(problem), unit_id=request.unit_id, spec=spec, inventory=inventory)
+
+
+def plan_with_server(client: Client, file: Path) -> PlanAnswer:
+    """Plan by the control process, beside what runs now; the plan is kept there."""
+    return plan_spec_with_server(client, load_job(file))
+
+
+def plan_spec_with_server(client: Client, spec: JobSpec) -> PlanAnswer:
+    """As ``plan_with_server``, for a job that is already read."""
+    plan = client.plan(spec)
+    units = {a.unit_id for a in plan.assignments} | {u.unit_id for u in plan.unplaced}
+    known = frozenset(unit for unit in units if len(units) > 1 and _is_known(client, unit))
+    return PlanAnswer(plan=plan, unit_id=unit_of(plan, known=known), spec=spec, inventory=client.inventory())
+
+
+def estimate_here(settings: Settings, file: Path, inventory_file: Path | None) -> tuple[JobSpec, tuple[Candidate, ...]]:
+    """Every candidate of a job, on the pools of the file or on this machine."""
+    spec = load_job(file)
+    inventory, probes = _basis(settings, inventory_file, datetime.now(UTC))
+    return spec, bootstrap.estimate_here(spec, inventory, probes)
+
+
+def _basis(settings: Settings, inventory_file: Path | None, now: datetime) -> tuple[Inventory, tuple[ProbeReport, ...]]:
+    if inventory_file is not None:
+        return load_inventory(inventory_file, catalogue=dict(bootstrap.device_catalogue()), now=now), ()
+    return bootstrap.local_inventory(settings, now=now), bootstrap.local_probes(settings)
+
+
+def _is_known(client: Client, unit: UnitId) -> bool:
+    from trimtab.errors import NotFoundError
+
+    try:
+        client.job(str(unit).rpartition(".u")[0])
+    except NotFoundError:
+        return False
+    return True
