@@ -55,10 +55,10 @@ def load_bpe(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def encode_stream(tokenizer: Tokenizer, texts: Sequence[str]) -> NDArray[np.uint16] | NDArray[np.uint32]:
+def encode_stream(tokenizer: Tokenizer, texts: Sequence[str]) -> NDArray[np.unsignedinteger]:
     """All documents as one stream of token ids: separator, document, separator, document, ..., separator."""
-    dtype = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32
-    parts: list[NDArray[np.uint16] | NDArray[np.uint32]] = []
+    dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32)
+    parts: list[NDArray[np.unsignedinteger]] = []
     separator = np.array([SEPARATOR_ID], dtype=dtype)
     for batch in _batches(texts):
         for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):

@@ -8,6 +8,7 @@ import re
 import tokenize
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -91,7 +92,7 @@ def decode(content: bytes) -> str | None:
 
 
 def normalise(text: str, *, tab_size: int | None) -> str:
-    """Unicode NFC, newlines as LF, no byte order mark, control or zero-width characters, no trailing blanks, one final newline."""
+    """Unicode NFC, LF, no byte order mark, control or zero-width characters, no trailing blanks, one final newline."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = unicodedata.normalize("NFC", _CONTROL.sub("", text))
     if tab_size is not None:
@@ -105,14 +106,12 @@ def defect(text: str) -> Dropped | None:
     """What is wrong with a normalised text: too short, or nothing that reads like text (tables, dumps, repetition)."""
     if len(text) < MIN_CHARACTERS:
         return Dropped.TOO_SHORT
-    printable = sum(1 for character in text if character.isprintable() or character in "\n\t")
-    letters = sum(1 for character in text if character.isalpha())
+    counts = Counter(text)  # the few different characters are looked at, not the many places
+    printable = sum(count for character, count in counts.items() if character.isprintable() or character in "\n\t")
+    letters = sum(count for character, count in counts.items() if character.isalpha())
     mean_line = len(text) / max(1, text.count("\n"))
-    if (
-        printable < MIN_PRINTABLE_FRAC * len(text)
-        or letters < MIN_LETTER_FRAC * len(text)
-        or mean_line > MAX_MEAN_LINE_CHARACTERS
-    ):
+    unreadable = printable < MIN_PRINTABLE_FRAC * len(text) or letters < MIN_LETTER_FRAC * len(text)
+    if unreadable or mean_line > MAX_MEAN_LINE_CHARACTERS:
         return Dropped.DEGENERATE
     encoded = text.encode()
     if len(encoded) > 1024 and len(zlib.compress(encoded, 1)) < MIN_COMPRESSED_FRAC * len(encoded):

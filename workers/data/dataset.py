@@ -74,7 +74,7 @@ class PackedStream:
     count (training); otherwise the last is filled with ignored targets (evaluation).
     """
 
-    def __init__(self, stream: NDArray[np.uint16] | NDArray[np.uint32], length: int, *, whole: bool) -> None:
+    def __init__(self, stream: NDArray[np.unsignedinteger], length: int, *, whole: bool) -> None:
         self._stream = stream
         self._length = length
         num_targets = max(0, len(stream) - 1)

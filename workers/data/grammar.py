@@ -1,11 +1,12 @@
 """A seeded grammar that writes sentence pairs in two languages (see ``grammar_words``), with the template of each.
 
-A template is the structure of a sentence without its words: clause, tense, polarity, mood, shapes of the noun phrases, adverbials. Templates
-are held out whole, so that a held-out sentence has a structure that was never trained on, only its parts were.
+A template is the structure of a sentence without its words: clause, tense, polarity, mood, shapes of the noun phrases,
+adverbials. Templates are held out whole, so that a held-out sentence has a structure that was never trained on, only its parts
+were.
 
-What a word-by-word lexicon cannot do here: word order (verb last in statements, first in questions, before the subject after a time adverb;
-adjectives after the noun; reasons before what they explain), case and definiteness as endings, agreement of adjectives and past tenses over
-any distance, and words whose sense depends on their neighbours.
+What a word-by-word lexicon cannot do here: word order (verb last in statements, first in questions, before the subject after a
+time adverb; adjectives after the noun; reasons before what they explain), case and definiteness as endings, agreement of
+adjectives and past tenses over any distance, and words whose sense depends on their neighbours.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Words and endings of the two languages of the translation grammar.
 
-The source language reads like plain English. The target language, Velmari, is invented: nouns have three genders and six cases, adjectives
-and past-tense verbs agree, definiteness is an ending. Several source words mean two things (a bat is an animal or a tool), told apart only
-by the words around them.
+The source language reads like plain English. The target language, Velmari, is invented: nouns have three genders and six cases,
+adjectives and past-tense verbs agree, definiteness is an ending. Several source words mean two things (a bat is an animal or a
+tool), told apart only by the words around them.
 """
 
 from __future__ import annotations
@@ -65,14 +65,25 @@ class Verb:
     stem: str
 
 
-_LETTERS = {"p": Meaning.PERSON, "a": Meaning.ANIMAL, "l": Meaning.PLACE, "t": Meaning.TOOL, "f": Meaning.FOOD, "x": Meaning.TEXT}
+_LETTERS = {
+    "p": Meaning.PERSON,
+    "a": Meaning.ANIMAL,
+    "l": Meaning.PLACE,
+    "t": Meaning.TOOL,
+    "f": Meaning.FOOD,
+    "x": Meaning.TEXT,
+}
 
 _NOUNS = """
-teacher teachers p 0 dorval | doctor doctors p 1 medin | farmer farmers p 0 agrat | child children p 2 pilun | woman women p 1 feral
+teacher teachers p 0 dorval | doctor doctors p 1 medin
+farmer farmers p 0 agrat | child children p 2 pilun | woman women p 1 feral
 man men p 0 homar | sailor sailors p 0 naveg | neighbour neighbours p 1 visken | king kings p 0 reznar | queen queens p 1 rezel
-dog dogs a 0 kanur | cat cats a 1 misel | horse horses a 0 ekvor | bird birds a 2 avil | cow cows a 1 boven | wolf wolves a 0 lupark
-bat bats a 1 nokvel | seal seals a 2 fokun | crane cranes a 1 grulen | mouse mice a 2 musik | kid kids a 0 kaprel | kid kids p 2 infar
-house houses l 2 domun | garden gardens l 1 hortel | village villages l 0 vikor | school schools l 1 skolen | river rivers l 0 rivar
+dog dogs a 0 kanur | cat cats a 1 misel | horse horses a 0 ekvor
+bird birds a 2 avil | cow cows a 1 boven | wolf wolves a 0 lupark
+bat bats a 1 nokvel | seal seals a 2 fokun | crane cranes a 1 grulen
+mouse mice a 2 musik | kid kids a 0 kaprel | kid kids p 2 infar
+house houses l 2 domun | garden gardens l 1 hortel
+village villages l 0 vikor | school schools l 1 skolen | river rivers l 0 rivar
 market markets l 2 foril | tower towers l 0 turok | island islands l 1 nesel
 hammer hammers t 0 malvor | knife knives t 1 kutel | lamp lamps t 1 lumen | wheel wheels t 2 rotun | rope ropes t 0 kordar
 bat bats t 0 klubor | seal seals t 1 sigel | crane cranes t 0 gruvik | mouse mice t 1 klikel | boat boats t 2 barkun
@@ -81,7 +92,8 @@ book books x 0 librok | letter letters x 1 epistel | map maps x 2 kartun | song 
 """
 
 _ADJECTIVES = """
-big paltfx grand | small paltfx minut | old paltfx veter | young pa juven | red altfx rubes | white altfx blank | black altfx nigor
+big paltfx grand | small paltfx minut | old paltfx veter
+young pa juven | red altfx rubes | white altfx blank | black altfx nigor
 good pafx bonal | bad pafx malov | happy pa felik | new ltfx novar | beautiful palx belun
 light tfx levit | light al klarin | hard tf durek | hard x difik | sharp t akut | sharp pa sagik | strange palx mirov
 """

@@ -46,7 +46,7 @@ class LanguageData:
                 [
                     Problem(
                         path="workload.sequence_length",
-                        message=f"the training text has {len(self._train_stream)} tokens, too few for one sequence of {sequence_length}",
+                        message=f"{len(self._train_stream)} tokens to train on are too few for one sequence of {sequence_length}",
                         allowed=f"at most {max(1, len(self._train_stream) - 1)}",
                     )
                 ]

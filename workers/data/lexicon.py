@@ -1,8 +1,8 @@
 """Word-by-word translation with a lexicon learned from sentence pairs, the baseline that a translation model has to beat.
 
-IBM model 1 (Brown et al. 1993, section 4.1, eq. 17: expected counts; eq. 5 and 6: the model) by expectation maximisation, with a null
-word that explains target words without a source. A source word is translated by its likeliest target word, and left out where fewer than
-half of its occurrences have a counterpart.
+IBM model 1 (Brown et al. 1993, section 4.1, eq. 17: expected counts; eq. 5 and 6: the model) by expectation maximisation, with
+a null word that explains target words without a source. A source word is translated by its likeliest target word, and left out
+where fewer than half of its occurrences have a counterpart.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ MIN_FERTILITY = 0.5
 
 Sentence = Sequence[str]
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 class Lexicon:
@@ -31,14 +32,14 @@ class Lexicon:
         source_words, source_ids = _number([[NULL, *sentence] for sentence in sources])
         target_words, target_ids = _number(targets)
         entries, entry_of_link, slot_of_link, num_slots = _links(source_ids, target_ids, len(target_words))
-        probability = np.ones(len(entries))
-        entry_source = entries // len(target_words)
+        probability: Floats = np.ones(len(entries))
+        entry_source: Ints = entries // len(target_words)
         counts = probability
         for _ in range(num_rounds):
             weight = probability[entry_of_link]
-            weight /= np.bincount(slot_of_link, weights=weight, minlength=num_slots)[slot_of_link]
-            counts = np.bincount(entry_of_link, weights=weight, minlength=len(entries))
-            totals = np.bincount(entry_source, weights=counts, minlength=len(source_words))
+            weight /= _sums(slot_of_link, weight, num_slots)[slot_of_link]
+            counts = _sums(entry_of_link, weight, len(entries))
+            totals = _sums(entry_source, counts, len(source_words))
             probability = counts / totals[entry_source]
         occurrences = np.bincount(np.concatenate(source_ids), minlength=len(source_words))
         return cls(_best(source_words, target_words, entries, probability, counts, occurrences))
@@ -70,12 +71,12 @@ def _best(
     source_words: list[str],
     target_words: list[str],
     entries: Ints,
-    probability: NDArray[np.float64],
-    counts: NDArray[np.float64],
+    probability: Floats,
+    counts: Floats,
     occurrences: Ints,
 ) -> dict[str, str]:
     entry_source = entries // len(target_words)
-    fertility = np.bincount(entry_source, weights=counts, minlength=len(source_words)) / np.maximum(occurrences, 1)
+    fertility = _sums(entry_source, counts, len(source_words)) / np.maximum(occurrences, 1)
     # Sorted by source, then by falling probability: the first entry of each source is its best.
     order = np.lexsort((entries, -probability, entry_source))
     sources, first = np.unique(entry_source[order], return_index=True)
@@ -84,3 +85,7 @@ def _best(
         target = target_words[int(entries[order[place]]) % len(target_words)]
         table[source_words[source]] = target if fertility[source] >= MIN_FERTILITY else ""
     return table
+
+
+def _sums(places: Ints, weights: Floats, size: int) -> Floats:
+    return np.bincount(places, weights=weights, minlength=size).astype(np.float64)

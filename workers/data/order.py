@@ -1,8 +1,8 @@
 """Which samples a step trains on, and the proof that each is seen exactly once per epoch.
 
-The order is a pure function of (seed, epoch): step ``s`` takes the positions ``[s*G, (s+1)*G)`` of the endless sequence of epochs,
-each a seeded permutation of all samples. Data rank ``r`` of ``n`` takes the ``r``-th contiguous share, so that every strategy
-trains on the same global batch.
+The order is a pure function of (seed, epoch): step ``s`` takes the positions ``[s*G, (s+1)*G)`` of the endless sequence of
+epochs, each a seeded permutation of all samples. Data rank ``r`` of ``n`` takes the ``r``-th contiguous share, so that every
+strategy trains on the same global batch.
 """
 
 from __future__ import annotations

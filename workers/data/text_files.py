@@ -15,7 +15,8 @@ from pathlib import Path
 from trimtab.errors import Problem, SpecError
 
 _SKIPPED_FOLDERS = frozenset({
-    "__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test", "ensurepip", ".git", ".hg", ".venv", "node_modules",
+    "__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test", "ensurepip",
+    ".git", ".hg", ".venv", "node_modules",
 })  # fmt: skip
 _GENERATED_STDLIB = (
     "pydoc_data/topics.py",
@@ -26,8 +27,8 @@ _GENERATED_STDLIB = (
     "_sysconfigdata",
 )
 _BINARY_SUFFIXES = frozenset({
-    ".7z", ".a", ".bin", ".bz2", ".dll", ".exe", ".gif", ".gz", ".ico", ".jpg", ".jpeg", ".npy", ".npz", ".o", ".pdf", ".pkl", ".png",
-    ".pt", ".pyc", ".safetensors", ".so", ".sqlite", ".tar", ".whl", ".xz", ".zip", ".zst",
+    ".7z", ".a", ".bin", ".bz2", ".dll", ".exe", ".gif", ".gz", ".ico", ".jpg", ".jpeg", ".npy", ".npz", ".o", ".pdf", ".pkl",
+    ".png", ".pt", ".pyc", ".safetensors", ".so", ".sqlite", ".tar", ".whl", ".xz", ".zip", ".zst",
 })  # fmt: skip
 
 

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Order:
-    """Smoothed counts of one order: per n-gram its discounted probability, per context the weight that is left for the lower order."""
+    """One order, smoothed: per n-gram its discounted probability, per context the weight left for the lower order."""
 
     keys: Keys
     discounted: Floats
@@ -78,7 +78,7 @@ class TrigramModel:
         totals = np.add.reduceat(counts.astype(np.float64), first)
         taken = np.add.reduceat(amount, first)
         lengths = np.diff(np.append(first, len(keys)))
-        discounted = (counts - amount) / np.repeat(totals, lengths)
+        discounted: Floats = (counts - amount) / np.repeat(totals, lengths)
         return _Order(keys=keys, discounted=discounted, contexts=contexts, left_over=taken / totals)
 
 
@@ -98,7 +98,8 @@ def _discounts(counts: NDArray[np.int64]) -> Floats:
     d2 = 2 - 3 * y * n3 / n2
     d3 = 3 - 4 * y * n4 / n3 if n3 else y
     limits = np.array([0.0, 1.0, 2.0, 3.0])  # a discount never exceeds the count that it is taken from
-    return np.clip(np.array([0.0, d1, d2, d3]), 0.0, limits)
+    discounts: Floats = np.clip(np.array([0.0, d1, d2, d3]), 0.0, limits)
+    return discounts
 
 
 def _look_up(keys: Keys, values: Floats, wanted: Keys) -> tuple[Floats, NDArray[np.bool_]]:

@@ -21,7 +21,7 @@ class WordTokeniser:
 
     @classmethod
     def train(cls, sentences: Iterable[Sequence[str]], vocab_size: int) -> WordTokeniser:
-        """Every word of the sentences, the most frequent first. Raises SpecError where the model's table is too small for them."""
+        """Every word of the sentences, the most frequent first. Raises SpecError where the model's table is too small."""
         counts = Counter(word for sentence in sentences for word in sentence)
         needed = len(counts) + len(SPECIALS)
         if needed > vocab_size:

@@ -1,8 +1,8 @@
 """Writes verified checkpoints with all ranks, and prunes the older ones.
 
-Order of a save: every rank writes its shard into a folder with a temporary name, flushes it to the disk and reads it again; rank 0
-writes the manifest, flushes file and folder, renames the folder and flushes its parent. Only then the note is made. A failure anywhere
-(a full disk, an error of the disk) leaves the last good checkpoint and the training alone.
+Order of a save: every rank writes its shard into a folder with a temporary name, flushes it to the disk and reads it again;
+rank 0 writes the manifest, flushes file and folder, renames the folder and flushes its parent. Only then the note is made. A
+failure anywhere (a full disk, an error of the disk) leaves the last good checkpoint and the training alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Checkpoint folders on disk: their manifest, verification, search and pruning. No tensor is touched here.
 
-A checkpoint is the folder ``<checkpoint_dir>/a<attempt>/step-<n>`` with one safetensors file per rank that had something to write, and
-``manifest.json`` with the SHA-256 of each. The folder takes its name by a rename, after everything in it is on the disk.
+A checkpoint is the folder ``<checkpoint_dir>/a<attempt>/step-<n>`` with one safetensors file per rank that had something to
+write, and ``manifest.json`` with the SHA-256 of each. The folder takes its name by a rename, after everything in it is on the
+disk.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorEntry:
-    """One tensor of the run: its safetensors dtype, whole shape, and the pieces that cover it. The key in each file is its name."""
+    """One tensor: its safetensors dtype, whole shape, and the pieces that cover it. Its name is its key in each file."""
 
     name: str
     dtype: str

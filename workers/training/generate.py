@@ -1,7 +1,7 @@
 """Greedy decoding with an encoder-decoder, and the score of its translations.
 
-The encoder runs once per batch; the decoder runs again over the growing prefix, which for sentences of a few dozen words costs less than
-keeping keys and values would save. Sources are padded as in training, so the model sees what it was trained on.
+The encoder runs once per batch; the decoder runs again over the growing prefix, which for sentences of a few dozen words costs
+less than keeping keys and values would save. Sources are padded as in training, so the model sees what it was trained on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ DECODE_BATCH = 128
 def greedy(model: Transformer, source: Tensor, max_length: int) -> Tensor:
     """The likeliest next word at each place, from the begin mark to the end mark of every row.
 
-    ``source`` [B, M] int64; the result [B, L] int64 with L at most ``max_length``, without the begin mark, padded after each end mark.
+    ``source`` [B, M] int64; the result [B, L] int64 with L at most ``max_length``, without the begin mark, padded after each
+    end mark.
     """
     if model.encoder is None:
         raise ValueError("greedy translation needs an encoder-decoder")

@@ -1,7 +1,8 @@
 """The loss curve of a run over all its attempts.
 
-Each attempt writes ``losses.jsonl`` in its own folder (step, loss as exact text, fingerprint of the samples) and, before its first step, one line
-of ``lineage.jsonl`` in the checkpoint folder that says where it took over. Joining them gives the curve as if nothing had happened.
+Each attempt writes ``losses.jsonl`` in its own folder (step, loss as exact text, fingerprint of the samples) and, before its
+first step, one line of ``lineage.jsonl`` in the checkpoint folder that says where it took over. Joining them gives the curve as
+if nothing had happened.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The training loop of one rank.
 
-After each step the ranks agree in one tiny reduction whether to stop or to write a checkpoint, so that a request, a signal or a timer that
-one of them saw is acted on by all at the same step.
+After each step the ranks agree in one tiny reduction whether to stop or to write a checkpoint, so that a request, a signal or a
+timer that one of them saw is acted on by all at the same step.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from workers.training.reports import CommandReader, LineLog, Reporter, Requests
 from workers.training.state import Progression, checkpoint_parts, run_state
 
 MEASURED_STEPS = (2, 3)
-"""Steps of an attempt, from 1, on which peak tensor bytes are measured: the first that have the whole optimizer state before them."""
+"""Steps of an attempt, from 1, on which peak tensor bytes are measured: optimizer state is whole from the second on."""
 GATHER_EVERY_STEPS = 50
 LOG_EVERY_S = 10.0
 SAVE_MARGIN = 1.5

@@ -1,7 +1,7 @@
 """The program of one rank of a training run: ``python -m workers.training.main``.
 
-Started by the agent it finds everything in its environment (``trimtab.orders``); by hand it takes ``--order FILE --rank R --world-size W``.
-Exit codes are those of ``trimtab.orders``; the last line of the log says in one sentence why a run failed.
+Started by the agent it finds everything in its environment (``trimtab.orders``); by hand it takes ``--order FILE --rank R
+--world-size W``. Exit codes are those of ``trimtab.orders``; the last line of the log says in one sentence why a run failed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         info = initialise(order)
         ending = _train(order, info, stop_signal, log)
-    except BaseException as error:  # noqa: BLE001 - every way to fail must become an exit code, at once: peers are waiting
+    except BaseException as error:  # every way to fail must become an exit code, at once: peers are waiting
         _fail(error, log)
     leave()
     return EXIT_STOPPED if ending is Ending.STOPPED else 0

@@ -1,7 +1,7 @@
 """What rank 0 tells its agent and hears from it, and the loss log on disk.
 
-Messages are JSON lines over inherited descriptors. A progress line that does not fit the pipe is dropped, because the next one says more;
-checkpoint and summary lines wait for room.
+Messages are JSON lines over inherited descriptors. A progress line that does not fit the pipe is dropped, because the next one
+says more; checkpoint and summary lines wait for room.
 """
 
 from __future__ import annotations

@@ -174,4 +174,4 @@ class ShardReader:
 def _raw(tensor: Tensor) -> memoryview:
     """The bytes of a tensor in row-major order; a copy where it is on a device or not contiguous."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data

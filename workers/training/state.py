@@ -46,7 +46,7 @@ class Progression:
         return self.step * self.global_batch
 
     def next_ids(self) -> tuple[IntArray, str]:
-        """The global batch of the next step, marked as seen, and its fingerprint. Raises SampleOrderError for a sample seen before."""
+        """The global batch of the next step, marked as seen, and its fingerprint. Raises SampleOrderError for one seen before."""
         pieces = self.order.pieces(self.position, self.global_batch)
         self.guard.take(pieces)
         ids = self.order.ids(self.position, self.global_batch)
