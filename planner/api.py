@@ -19,7 +19,7 @@ from planner.solve.pulp_backends import BACKENDS, Backend
 from planner.verify.checker import check_plan
 from trimtab.errors import SolverError
 from trimtab.ids import JobId, OfferId, PoolId, UnitId, new_plan_id, unit_id
-from trimtab.inventory import Inventory, ProbeReport
+from trimtab.inventory import Inventory, Offer, ProbeReport
 from trimtab.jobspec import JobSpec
 from trimtab.plan import (
     Assignment,
@@ -46,10 +46,9 @@ def plan(problem: PlanningProblem, *, clock: Callable[[], float] | None = None, 
     """
     started = clock() if clock is not None else 0.0
     work = _prepare(problem)
+    faults: tuple[str, ...] = ()
     for solvers in (backends, ()):
-        choice = optimise(
-            work.units, work.slots, work.offer_limits, time_limit_s=problem.time_limit_s, backends=solvers
-        )
+        choice = optimise(work.units, work.slots, work.offer_limits, time_limit_s=problem.time_limit_s, backends=solvers)
         seconds = clock() - started if clock is not None else 0.0
         made = _assemble(problem, work, choice, seconds)
         faults = check_plan(problem, made)
@@ -58,9 +57,7 @@ def plan(problem: PlanningProblem, *, clock: Callable[[], float] | None = None, 
     raise SolverError("the plan does not pass its check: " + "; ".join(faults))
 
 
-def estimate(
-    spec: JobSpec, inventory: Inventory, probes: Sequence[ProbeReport] = ()
-) -> tuple[Candidate, ...]:
+def estimate(spec: JobSpec, inventory: Inventory, probes: Sequence[ProbeReport] = ()) -> tuple[Candidate, ...]:
     """Every candidate of a job on an inventory, also those over a limit: those that surely fit first, then by time.
 
     Empty where nothing fits; ``plan`` says why.
@@ -139,14 +136,14 @@ def _assemble(problem: PlanningProblem, work: _Work, choice: Choice, seconds: fl
 
 
 def _assignment(
-    entry: CandidateSet, unit: UnitColumns, column: Column, choice: Choice, offers: Mapping[OfferId, object]
+    entry: CandidateSet, unit: UnitColumns, column: Column, choice: Choice, offers: Mapping[OfferId, Offer]
 ) -> Assignment:
     name = entry.request.unit_id
     return Assignment(
         unit_id=name,
         candidate=column.scored.candidate,
         placement=Placement(devices=choice.devices[name]),
-        alternatives=report.alternatives(unit, entry, column, offers),  # type: ignore[arg-type]
+        alternatives=report.alternatives(unit, entry, column, offers),
     )
 
 

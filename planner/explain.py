@@ -102,7 +102,7 @@ def _structural_change(found: CandidateSet, generator: Generator, slots: Mapping
             for shape in _shapes(pool.pool, len(pool.nodes)):
                 inside = least <= shape.num_devices <= (most or shape.num_devices)
                 if inside and _fits(generator, found, pool.pool, shape, StrategyRequest()):
-                    return f"leave strategy to the planner: without the fixed parts it fits {shape.num_devices} devices of {pool.pool.id}"
+                    return f"leave strategy to the planner: it then fits {shape.num_devices} devices of {pool.pool.id}"
     options = []
     for pool in pools:
         for shape in _shapes(pool.pool, len(pool.nodes) * MAX_GROWTH):
@@ -130,7 +130,8 @@ def _capacity_change(found: CandidateSet, generator: Generator, slots: Mapping[P
         feasible = generator.candidates(fewer).feasible
         if feasible:
             most = max(entry.candidate.shape.num_devices for entry in feasible)
-            return f"devices: {most} instead of {wanted.min_devices}, or {wanted.min_devices - best.num_free} more free devices in {best.pool.id}"
+            missing = wanted.min_devices - best.num_free
+            return f"devices: {most} instead of {wanted.min_devices}, or {missing} more free devices in {best.pool.id}"
         return f"{wanted.min_devices - best.num_free} more free devices in {best.pool.id}"
     return ""
 
@@ -141,9 +142,7 @@ def _shapes(pool: Pool, most_nodes: int) -> Iterator[Shape]:
     yield from (Shape(num_nodes=n, devices_per_node=pool.devices_per_node) for n in node_counts(most_nodes))
 
 
-def _fits(
-    generator: Generator, found: CandidateSet, pool: Pool, shape: Shape, strategy: StrategyRequest
-) -> bool:
+def _fits(generator: Generator, found: CandidateSet, pool: Pool, shape: Shape, strategy: StrategyRequest) -> bool:
     """Whether any legal strategy of the shape fits its devices."""
     spec = found.request.spec
     assert spec.model is not None

@@ -45,8 +45,8 @@ def optimise(
 ) -> Choice:
     """The best columns that can be placed.
 
-    Each round has half of the time that is left. Where a solver fails, or no round could be placed, the greedy plan stands, with what
-    bound there is. A cut that rests on an unfinished search is no proof: the bound stays that of the rounds before it.
+    Each round has half of the time that is left. Where a solver fails, or no round could be placed, the greedy plan stands,
+    with what bound there is. A cut that rests on an unfinished search is no proof: the bound stays that of the rounds before it.
     """
     if not units:
         return Choice(picked={}, devices={}, objective=0.0, bound=0.0, status=SolveStatus.OPTIMAL, solver="none needed")
@@ -72,7 +72,17 @@ def optimise(
             return _choice(master, answer, picked, packed, bound=bound, proven=proven)
         cuts.append(conflict_cut(packed, units, picked))
         proven = proven and packed.proven
-    return _greedy_choice(units, slots, offer_limits, start, bound=bound, solver=solver, status=status)
+    packed = pack(slots, items(units, start))
+    assert isinstance(packed, Packed), "the greedy plan is placed as it is made"
+    objective = objective_of(units, start)
+    return Choice(
+        picked=start,
+        devices=packed.devices,
+        objective=objective,
+        bound=min(bound, objective),
+        status=status if status is SolveStatus.ERROR else SolveStatus.FEASIBLE,
+        solver="greedy" if solver == "greedy" else f"greedy, bound by {solver}",
+    )
 
 
 def objective_of(units: Sequence[UnitColumns], picked: Mapping[int, int]) -> float:
@@ -84,9 +94,7 @@ def objective_of(units: Sequence[UnitColumns], picked: Mapping[int, int]) -> flo
     return total
 
 
-def _choice(
-    master: Master, answer: Answer, picked: Mapping[int, int], packed: Packed, *, bound: float, proven: bool
-) -> Choice:
+def _choice(master: Master, answer: Answer, picked: Mapping[int, int], packed: Packed, *, bound: float, proven: bool) -> Choice:
     status = answer.status
     if not proven and status is SolveStatus.OPTIMAL and bound < answer.objective - 1e-6 * max(1.0, abs(answer.objective)):
         status = SolveStatus.FEASIBLE
@@ -97,30 +105,4 @@ def _choice(
         bound=min(bound, answer.objective),
         status=status,
         solver=answer.solver,
-    )
-
-
-def _greedy_choice(
-    units: Sequence[UnitColumns],
-    slots: Mapping[PoolId, PoolSlots],
-    offer_limits: Mapping[OfferId, int],
-    start: Mapping[int, int],
-    *,
-    bound: float,
-    solver: str,
-    status: SolveStatus,
-) -> Choice:
-    packed = pack(slots, items(units, start))
-    assert isinstance(packed, Packed), "the greedy plan is placed as it is made"
-    objective = objective_of(units, start)
-    if status is not SolveStatus.ERROR:
-        status = SolveStatus.FEASIBLE
-    name = "greedy" if solver == "greedy" else f"greedy, bound by {solver}"
-    return Choice(
-        picked=start,
-        devices=packed.devices,
-        objective=objective,
-        bound=min(bound, objective),
-        status=status,
-        solver=name,
     )

@@ -20,10 +20,13 @@ FEW_STEPS_PER_DATA_RANK = 20
 """Below this many optimizer steps per data rank, splitting the data leaves each rank little to average over."""
 
 
-def alternatives(unit: UnitColumns, found: CandidateSet, chosen: Column, offers: Mapping[OfferId, Offer]) -> tuple[Candidate, ...]:
+def alternatives(
+    unit: UnitColumns, found: CandidateSet, chosen: Column, offers: Mapping[OfferId, Offer]
+) -> tuple[Candidate, ...]:
     """The next best candidates that split the work in another way, best first.
 
-    Another way: other degrees, number of devices or pool. Where there are too few of these, other micro-batches and recompute fill up.
+    Another way: other degrees, number of devices or pool. Where there are too few of these, other micro-batches and recompute
+    fill up.
     """
 
     def objective(entry: Scored) -> float:
@@ -74,7 +77,7 @@ def constants(chosen: Sequence[Scored]) -> tuple[Constant, ...]:
 
 
 def warnings(problem: PlanningProblem, assignments: Sequence[Assignment]) -> tuple[str, ...]:
-    """What a person should know: old prices that were used, many data ranks for few steps, memory that is tight, unknown duration."""
+    """What a person should know: old prices, many data ranks for few steps, tight memory, unknown duration."""
     offers = {offer.id: offer for offer in problem.inventory.offers}
     specs = {request.unit_id: request.spec for request in problem.requests}
     out: list[str] = []
@@ -102,7 +105,7 @@ def _price_warning(offer: Offer, problem: PlanningProblem) -> list[str]:
     except ValueError:
         return [f"offer {offer.id}: {offer.retrieved_on!r} is not a date, so the age of its price is not known"]
     if age is not None and age > STALE_AFTER_DAYS:
-        return [f"offer {offer.id}: its price is {age} days old ({offer.source}, {offer.retrieved_on}); check it before you rely on it"]
+        return [f"offer {offer.id}: its price is {age} days old ({offer.source}, {offer.retrieved_on})"]
     return []
 
 
@@ -155,7 +158,11 @@ def _worse(found: CandidateSet, unit: UnitColumns, chosen: Column) -> list[Rejec
         return []
     best = min(others, key=lambda column: (column.objective, _label(column.scored.candidate)))
     difference = best.objective - chosen.objective
-    verb = f"is ${difference:.4g}/h worse" if difference >= 0 else f"would be ${-difference:.4g}/h better but its devices are needed elsewhere"
+    verb = (
+        f"is ${difference:.4g}/h worse"
+        if difference >= 0
+        else f"would be ${-difference:.4g}/h better but its devices are needed elsewhere"
+    )
     detail = f"the best of them, {describe(best.scored.candidate)}, {verb} for optimize: {found.request.spec.optimize}"
     return [
         Rejection(
@@ -174,10 +181,7 @@ def describe(candidate: Candidate) -> str:
     devices = f"{candidate.shape.num_devices} devices of {candidate.offer_id}"
     if candidate.strategy is None:
         return f"{devices} (${candidate.price_usd_per_hour:.2f}/h)"
-    return (
-        f"{candidate.strategy.label()} on {devices} ({duration(candidate.total_s.value)}, "
-        f"${candidate.cost_usd.value:.2f})"
-    )
+    return f"{candidate.strategy.label()} on {devices} ({duration(candidate.total_s.value)}, ${candidate.cost_usd.value:.2f})"
 
 
 def duration(seconds: float) -> str:
@@ -196,5 +200,3 @@ def _way(candidate: Candidate) -> tuple[object, ...]:
 def _label(candidate: Candidate) -> str:
     s = candidate.strategy
     return "" if s is None else f"{s.label()} {s.stage_layers}"
-
-

@@ -25,7 +25,7 @@ DURATION_UNKNOWN = "duration unknown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A candidate with what the choice needs beside it. ``violations`` are the limits that it breaks, none where it is feasible."""
+    """A candidate with what the choice needs beside it. ``violations`` are the limits that it breaks (none: it is feasible)."""
 
     candidate: Candidate
     headroom_frac: float

@@ -9,7 +9,7 @@ from trimtab.plan import Candidate, PlanRequest, RejectionReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """A limit that a candidate breaks. ``field`` is its place in the job file; ``needed`` and ``limit`` have the unit of its name."""
+    """A limit that a candidate breaks. ``field`` is its place in the job file; ``needed`` and ``limit`` have its unit."""
 
     reason: RejectionReason
     field: str

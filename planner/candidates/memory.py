@@ -1,4 +1,4 @@
-"""Memory of a strategy without its time: most strategies are refused here, and this part of the cost model needs no kernel times."""
+"""Memory of a strategy without its time: most strategies are refused here, and it takes no kernel times."""
 
 from __future__ import annotations
 

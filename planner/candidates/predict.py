@@ -1,8 +1,8 @@
 """Predicted time and memory of the legal strategies of one model on one shape, cheap checks first.
 
-The order is memory, then time: most strategies do not fit and need no time. Two kinds of strategy are left out because another one
-of the same shape is at least as good in every respect (4.4 of the planner's formulas): GPipe beside the 1F1B twin (same bubble,
-more activations in flight), and full recompute where the twin without it fits (one forward pass more). Beyond
+The order is memory, then time: most strategies do not fit and need no time. Two kinds of strategy are left out because
+another one of the same shape is at least as good in every respect (4.4 of the planner's formulas): GPipe beside the 1F1B twin
+(same bubble, more activations in flight), and full recompute where the twin without it fits (one forward pass more). Beyond
 ``MAX_PREDICTED_PER_SHAPE`` a coarse roofline chooses which are predicted; what it leaves out is counted under its own rule.
 """
 
@@ -25,7 +25,7 @@ MAX_PREDICTED_PER_SHAPE = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """A strategy that fits its devices (or nearly), with its prediction. ``headroom_frac`` of the memory is left on the worst rank.
+    """A strategy that fits its devices (or nearly), with its prediction. ``headroom_frac`` of the memory is left on the worst.
 
     ``overflow_frac`` is how likely the worst rank does not fit after all: the share of its interval that lies above capacity.
     """
@@ -103,17 +103,27 @@ def verdict(memory: Sequence[RankMemory], capacity_bytes: float) -> FitVerdict:
 def _split_by_memory(
     question: Question, context: DeviceContext, legal: Sequence[Strategy]
 ) -> tuple[list[_Fitting], list[Dropped]]:
+    """Those that fit, and what does not.
+
+    Memory never falls with the micro-batch, so after the first one that does not fit, larger ones of the same split are not computed.
+    """
     capacity = float(context.device_type.memory_bytes)
     fitting: list[_Fitting] = []
     closest: tuple[float, RankMemory, Strategy] | None = None
     count = 0
+    full: dict[tuple[object, ...], int] = {}
     for strategy in legal:
+        split = _split(strategy)
+        if strategy.micro_batch > full.get(split, strategy.micro_batch):
+            count += 1
+            continue
         memory = predict_memory(model=question.model, train=question.train, strategy=strategy, context=context)
         fit = verdict(memory, capacity)
         if fit is not FitVerdict.DOES_NOT_FIT:
             fitting.append(_Fitting(strategy=strategy, memory=memory, fit=fit))
             continue
         count += 1
+        full[split] = strategy.micro_batch
         worst = max(memory, key=needed_bytes)
         if closest is None or needed_bytes(worst) < closest[0]:
             closest = (needed_bytes(worst), worst, strategy)
@@ -130,6 +140,21 @@ def _split_by_memory(
             shortfall_bytes=needed - capacity,
         )
     ]
+
+
+def _split(strategy: Strategy) -> tuple[object, ...]:
+    """Everything but the micro-batch and how many there are."""
+    return (
+        strategy.dp,
+        strategy.fsdp,
+        strategy.zero_stage,
+        strategy.tp,
+        strategy.sequence_parallel,
+        strategy.pp,
+        strategy.schedule,
+        strategy.stage_layers,
+        strategy.recompute,
+    )
 
 
 def _shortage(device_type: DeviceType, worst: RankMemory, strategy: Strategy) -> str:
@@ -185,9 +210,7 @@ def _dominated(rule: str, detail: str, strategies: Sequence[Strategy]) -> Droppe
     return Dropped(reason=RejectionReason.DOMINATED, rule=rule, detail=detail, strategy=first, count=len(strategies))
 
 
-def _screened(
-    question: Question, context: DeviceContext, fitting: Sequence[_Fitting]
-) -> tuple[list[_Fitting], list[Dropped]]:
+def _screened(question: Question, context: DeviceContext, fitting: Sequence[_Fitting]) -> tuple[list[_Fitting], list[Dropped]]:
     """The most promising by the coarse roofline, in the order of the enumeration."""
     if len(fitting) <= MAX_PREDICTED_PER_SHAPE:
         return list(fitting), []

@@ -13,6 +13,9 @@ HEADROOM_STEP_FRAC = 0.1
 """Memory headroom counts in steps of this share of the memory: finer differences are below the memory model's own error."""
 
 
+_TIME, _COST, _OBJECTIVE = 3, 4, 5  # places in the tuple of dimensions
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
     """What is left for the optimisation, and each dominated candidate with the one that beats it."""
@@ -26,29 +29,37 @@ def prune(
 ) -> Pruned:
     """The Pareto set of each offer on (devices, devices per node, time, cost, objective, headroom, fit).
 
-    Also kept: what ``keep`` names (the current configuration), and of all offers together the cheapest, the fastest and the one with
-    the best objective. Candidates of different offers never beat each other, because their capacity is not the same.
+    Also kept: what ``keep`` names (the current configuration), and of all offers together the cheapest, the fastest and the
+    one with the best objective. Candidates of different offers never beat each other, because their capacity is not the same.
     """
-    always = _extremes(scored, objective)
-    kept: list[Scored] = []
+    measured = [_Measured(position=i, scored=s, dimensions=_dimensions(s, objective)) for i, s in enumerate(scored)]
+    always = _extremes(measured)
+    kept: list[_Measured] = []
     dominated: list[tuple[Scored, Scored]] = []
-    for offer_id in dict.fromkeys(entry.candidate.offer_id for entry in scored):
+    for offer_id in offers_of(scored):
         ordered = sorted(
-            (entry for entry in scored if entry.candidate.offer_id == offer_id),
-            key=lambda entry: (_dimensions(entry, objective), _label(entry)),
+            (entry for entry in measured if entry.scored.candidate.offer_id == offer_id),
+            key=lambda entry: (entry.dimensions, _label(entry.scored)),
         )
-        front: list[Scored] = []
+        front: list[_Measured] = []
         for entry in ordered:
-            rival = next((other for other in front if _beats(other, entry, objective)), None)
+            rival = next((other for other in front if _beats(other.dimensions, entry.dimensions)), None)
             if rival is None:
                 front.append(entry)
-            elif any(entry is other for other in always) or keep(entry):
+            elif entry.position in always or keep(entry.scored):
                 kept.append(entry)
             else:
-                dominated.append((entry, rival))
+                dominated.append((entry.scored, rival.scored))
         kept += front
-    position = {id(entry): index for index, entry in enumerate(scored)}
-    return Pruned(kept=tuple(sorted(kept, key=lambda entry: position[id(entry)])), dominated=tuple(dominated))
+    kept.sort(key=lambda entry: entry.position)
+    return Pruned(kept=tuple(entry.scored for entry in kept), dominated=tuple(dominated))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    position: int
+    scored: Scored
+    dimensions: tuple[float, ...]
 
 
 def offers_of(scored: Sequence[Scored]) -> tuple[OfferId, ...]:
@@ -69,20 +80,19 @@ def _dimensions(entry: Scored, objective: Callable[[Scored], float]) -> tuple[fl
     )
 
 
-def _beats(rival: Scored, entry: Scored, objective: Callable[[Scored], float]) -> bool:
-    pairs = zip(_dimensions(rival, objective), _dimensions(entry, objective), strict=True)
-    return all(ours <= theirs for ours, theirs in pairs)
+def _beats(rival: tuple[float, ...], entry: tuple[float, ...]) -> bool:
+    return all(ours <= theirs for ours, theirs in zip(rival, entry, strict=True))
 
 
-def _extremes(scored: Sequence[Scored], objective: Callable[[Scored], float]) -> tuple[Scored, ...]:
-    if not scored:
-        return ()
-    by: tuple[Callable[[Scored], float], ...] = (
-        lambda entry: entry.candidate.cost_usd.value,
-        lambda entry: entry.candidate.total_s.value,
-        objective,
-    )
-    return tuple(min(scored, key=lambda entry, measure=measure: (measure(entry), _label(entry))) for measure in by)  # type: ignore[misc]
+def _extremes(measured: Sequence[_Measured]) -> frozenset[int]:
+    """Positions of the fastest, the cheapest and the best by objective."""
+    if not measured:
+        return frozenset()
+    return frozenset(_least(measured, which) for which in (_TIME, _COST, _OBJECTIVE))
+
+
+def _least(measured: Sequence[_Measured], which: int) -> int:
+    return min(measured, key=lambda entry: (entry.dimensions[which], _label(entry.scored))).position
 
 
 def _label(entry: Scored) -> str:

@@ -45,9 +45,7 @@ def nearest(name: str, known: Mapping[str, Iterable[str]]) -> str | None:
     if best > 0:
         return min(canonical for canonical, count in shared.items() if count == best)
     spellings = {
-        normalised(spelling): canonical
-        for canonical, aliases in sorted(known.items())
-        for spelling in (canonical, *aliases)
+        normalised(spelling): canonical for canonical, aliases in sorted(known.items()) for spelling in (canonical, *aliases)
     }
     close = difflib.get_close_matches(normalised(name), spellings, n=1, cutoff=0.75)
     return spellings[close[0]] if close else None

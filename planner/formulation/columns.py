@@ -42,9 +42,7 @@ class UnitColumns:
     scale: UnitScale
 
 
-def unit_columns(
-    found: CandidateSet, offers: Mapping[OfferId, Offer], steps: Mapping[int, float]
-) -> UnitColumns | None:
+def unit_columns(found: CandidateSet, offers: Mapping[OfferId, Offer], steps: Mapping[int, float]) -> UnitColumns | None:
     """The columns of a unit, or None where it has no feasible candidate."""
     if not found.feasible:
         return None

@@ -1,8 +1,8 @@
 """The master: one column per unit or none, within the capacity of every pool and offer.
 
-Binary x per column, binary u per unit (left out). Rows: one of each unit; devices of each pool; devices of each offer; and for each
-pool and size K the big-item rows, which count the items of at least K devices on one node against what the nodes can hold
-(a node with f free devices holds at most f // K of them). Found conflicts of placement come as cuts.
+Binary x per column, binary u per unit (left out). Rows: one of each unit; devices of each pool; devices of each offer; and
+for each pool and size K the big-item rows, which count the items of at least K devices on one node against what the nodes can
+hold (a node with f free devices holds at most f // K of them). Found conflicts of placement come as cuts.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def build_master(
     offer_limits: Mapping[OfferId, int],
     cuts: Sequence[Cut] = (),
 ) -> Master:
-    """The linear model of all units; ``offer_limits`` are the devices that each offer still has. Coefficients of rows are integers."""
+    """The linear model of all units; ``offer_limits`` are the devices that each offer still has. Rows are in integers."""
     choices = tuple((u, c) for u, unit in enumerate(units) for c in range(len(unit.columns)))
     variables = [Variable(name=f"x{u}_{c}", cost=units[u].columns[c].objective) for u, c in choices]
     variables += [Variable(name=f"u{u}", cost=unit.waiting.usd_per_hour) for u, unit in enumerate(units)]
@@ -132,9 +132,5 @@ def _pool_rows(number: int, slots: PoolSlots, members: Sequence[tuple[int, Colum
 
 
 def _cut_row(position: int, cut: Cut, units: Sequence[UnitColumns], choices: Sequence[tuple[int, int]]) -> Row:
-    terms = tuple(
-        (index, 1)
-        for index, (u, c) in enumerate(choices)
-        if c in cut.columns.get(units[u].request.unit_id, ())
-    )
+    terms = tuple((index, 1) for index, (u, c) in enumerate(choices) if c in cut.columns.get(units[u].request.unit_id, ()))
     return Row(name=f"cut{position}", terms=terms, sense=Sense.AT_MOST, limit=cut.limit)

@@ -1,9 +1,10 @@
 """The objective of one unit, part by part, in $/h.
 
-A run that costs C dollars and takes T hours is put on the time scale of the unit: divided by the hours T0 of its fastest candidate, so that
-a long job does not outweigh a short one. Parts of a column: ``cost`` = money weight x C / T0; ``time`` = time weight x V x T / T0,
-where V is what an hour of the unit is worth, the hourly price of its cheapest candidate; ``memory risk`` and ``interruptions`` =
-the share of the run that is expected to be done twice; ``restart`` = moving a running unit. ``waiting`` is the price of leaving it out.
+A run that costs C dollars and takes T hours is put on the time scale of the unit: divided by the hours T0 of its fastest
+candidate, so that a long job does not outweigh a short one. Parts of a column: ``cost`` = money weight x C / T0; ``time`` =
+time weight x V x T / T0, where V is what an hour of the unit is worth, the hourly price of its cheapest candidate; ``memory
+risk`` and ``interruptions`` = the share of the run that is expected to be done twice; ``restart`` = moving a running unit.
+``waiting`` is the price of leaving it out.
 """
 
 from __future__ import annotations
@@ -68,9 +69,7 @@ def column_parts(
     """The parts of one column in the order of ``PART_NAMES``, those that are 0 left out (cost and time always stand)."""
     candidate = entry.candidate
     known = scale.hours > 0.0
-    relative_hours = (
-        candidate.total_s.value / 3600.0 / scale.hours if known else scale.most_devices / candidate.shape.num_devices
-    )
+    relative_hours = candidate.total_s.value / 3600.0 / scale.hours if known else scale.most_devices / candidate.shape.num_devices
     rate = candidate.cost_usd.value / scale.hours if known else candidate.price_usd_per_hour
     cost = scale.money_weight * rate
     time = scale.time_weight * scale.hour_value_usd * relative_hours
@@ -83,15 +82,13 @@ def column_parts(
         RESTART: _restart(scale, candidate.price_usd_per_hour) if moved else 0.0,
     }
     return tuple(
-        ObjectivePart(name=name, usd_per_hour=value)
-        for name, value in parts.items()
-        if value > 0.0 or name in (COST, TIME)
+        ObjectivePart(name=name, usd_per_hour=value) for name, value in parts.items() if value > 0.0 or name in (COST, TIME)
     )
 
 
 def waiting_price(request: PlanRequest, worst: float, steps: Mapping[int, float]) -> float:
     """What it costs to leave a unit out, in $/h: ``worst`` is its dearest column, ``steps`` the steps of each priority."""
-    weight = PRIORITY_BASE ** steps[request.spec.priority]
+    weight: float = PRIORITY_BASE ** steps[request.spec.priority]
     waited = min(max(request.waiting_s, 0.0) / 3600.0 / LONGEST_WAIT_H, 1.0)
     standing = HELD_WEIGHT if request.held else 1.0 + 0.99 * waited
     return WAITING_FACTOR * max(worst, LEAST_HOUR_VALUE_USD) * weight * standing

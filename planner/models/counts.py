@@ -4,7 +4,8 @@ The parameter counts are a contract with whoever builds the modules (``workers/t
 
 - one token embedding ``[vocab_size, hidden_size]``, shared by all stacks;
 - learned positions: one table ``[max_positions, hidden_size]`` **per stack**; rotary and sinusoidal positions have no parameters;
-- a layer is pre-norm: norm, self-attention (q, k, v, o), then, where the stack has it, norm, cross-attention (q, k, v, o; the same
+- a layer is pre-norm: norm, self-attention (q, k, v, o), then, where the stack has it, norm, cross-attention (q, k, v, o; the
+same
   head counts and biases as the self-attention), then norm and feed-forward;
 - ``qkv_bias`` adds a bias to each of q, k, v; ``output_bias`` to o; the feed-forward ``bias`` to each of its matrices;
 - a norm has ``hidden_size`` weights, and as many biases for a layer norm with ``norm_bias`` (an RMS norm has none);
@@ -207,8 +208,7 @@ def sample_flops(model: ModelSpec, *, sequence_length: int, source_length: int =
     """Forward FLOPs of one sample through all stacks and the head."""
     return SampleFlops(
         stacks=tuple(
-            stack.num_layers
-            * layer_flops(model, stack, sequence_length=sequence_length, source_length=source_length).total
+            stack.num_layers * layer_flops(model, stack, sequence_length=sequence_length, source_length=source_length).total
             for stack in model.stacks
         ),
         head=head_flops(model, sequence_length=sequence_length),

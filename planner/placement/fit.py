@@ -1,7 +1,8 @@
 """Best fit of gangs onto nodes: which devices each one gets, and a proof where they cannot all be placed.
 
-A gang takes ``num_nodes`` nodes and the same number of devices on each, so that tensor ranks, which come first in rank order and divide
-the devices of a node, are always neighbours on one node. A gang that stays where it is keeps exactly the devices that it holds.
+A gang takes ``num_nodes`` nodes and the same number of devices on each, so that tensor ranks, which come first in rank order
+and divide the devices of a node, are always neighbours on one node. A gang that stays where it is keeps exactly the devices
+that it holds.
 """
 
 from __future__ import annotations
@@ -155,9 +156,7 @@ def _choices(left: Sequence[int], num_nodes: int, size: int) -> list[tuple[int, 
     return found
 
 
-def _take(
-    pool_id: PoolId, free: Mapping[NodeId, list[int]], node_ids: Sequence[NodeId], size: int
-) -> tuple[DeviceRef, ...]:
+def _take(pool_id: PoolId, free: Mapping[NodeId, list[int]], node_ids: Sequence[NodeId], size: int) -> tuple[DeviceRef, ...]:
     """Take ``size`` devices of each node and return them in rank order."""
     taken: list[DeviceRef] = []
     for node_id in node_ids:
@@ -179,5 +178,5 @@ def _neighbours(free: Sequence[int], size: int) -> tuple[int, ...]:
     able = [run for run in runs if len(run) >= size]
     if able:
         return tuple(min(able, key=lambda run: (len(run), run[0]))[:size])
-    windows = (ordered[start : start + size] for start in range(len(ordered) - size + 1))
+    windows = [ordered[start : start + size] for start in range(len(ordered) - size + 1)]
     return tuple(min(windows, key=lambda window: (window[-1] - window[0], window[0])))

@@ -65,9 +65,7 @@ def possible_nodes(pool: Pool, offers: tuple[Offer, ...]) -> int:
     return max(pool.num_nodes, *named, 0)
 
 
-def _nodes(
-    pool: Pool, offers: tuple[Offer, ...], movable: set[DeviceRef], fixed: set[DeviceRef]
-) -> tuple[NodeSlots, ...]:
+def _nodes(pool: Pool, offers: tuple[Offer, ...], movable: set[DeviceRef], fixed: set[DeviceRef]) -> tuple[NodeSlots, ...]:
     if pool.nodes:
         return tuple(
             NodeSlots(
@@ -83,7 +81,10 @@ def _nodes(
             for node in pool.nodes
         )
     return tuple(
-        NodeSlots(node_id=node_id, free=tuple(index for index in range(pool.devices_per_node) if _ref(pool, node_id, index) not in fixed))
+        NodeSlots(
+            node_id=node_id,
+            free=tuple(index for index in range(pool.devices_per_node) if _ref(pool, node_id, index) not in fixed),
+        )
         for node_id in (described_node(pool.id, position) for position in range(possible_nodes(pool, offers)))
     )
 

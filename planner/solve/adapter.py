@@ -26,8 +26,9 @@ def solve(
 ) -> Answer:
     """The best answer of the first solver that gives a correct one.
 
-    ``start`` is a feasible choice: it is the warm start, and the answer where the solver has none in time. Raises InfeasibleError where a
-    solver proves that there is no answer (and ``start`` does not contradict it), SolverError where none gives a usable one.
+    ``start`` is a feasible choice: it is the warm start, and the answer where the solver has none in time. Raises
+    InfeasibleError where a solver proves that there is no answer (and ``start`` does not contradict it), SolverError where
+    none gives a usable one.
     """
     failures: list[str] = []
     limits = SolveLimits(time_limit_s=max(0.01, time_limit_s), num_nodes=num_nodes)
@@ -61,9 +62,7 @@ def check(model: LinearModel, raw: RawAnswer, *, start: frozenset[int] | None = 
         if _proved(bound, objective) and not _proved(bound, model.objective(start)):
             raise SolverError(f"{raw.solver} claims a bound of {bound} above the known answer {model.objective(start)}")
         chosen, objective = start, model.objective(start)
-    return Answer(
-        chosen=chosen, objective=objective, bound=bound, status=_status(raw, bound, objective), solver=raw.solver
-    )
+    return Answer(chosen=chosen, objective=objective, bound=bound, status=_status(raw, bound, objective), solver=raw.solver)
 
 
 def _without_values(model: LinearModel, raw: RawAnswer, start: frozenset[int] | None) -> Answer:

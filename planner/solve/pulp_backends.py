@@ -1,8 +1,9 @@
 """PuLP behind one interface, on its lines 3 and 4: HiGHS first, CBC where it is present.
 
-What differs between the lines and is handled here: 4 has no ``LpVariable`` constructor, ``prob.status`` or ``LpStatus``, and ``solve``
-returns statistics instead of a number; 3 says "Optimal" when the time limit stopped it and hides the bound. Both keep the highspy
-object in ``solverModel`` after a solve, so status and bound of HiGHS are read from there. CBC on line 3 tells its bound in its log only.
+What differs between the lines and is handled here: 4 has no ``LpVariable`` constructor, ``prob.status`` or ``LpStatus``, and
+``solve`` returns statistics instead of a number; 3 says "Optimal" when the time limit stopped it and hides the bound. Both
+keep the highspy object in ``solverModel`` after a solve, so status and bound of HiGHS are read from there. CBC on line 3
+tells its bound in its log only.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from trimtab.errors import SolverError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolveLimits:
-    """When to stop: seconds, and the relative gap that is good enough. ``num_nodes`` bounds the search by work instead of time."""
+    """When to stop: seconds, and the relative gap that is good enough. ``num_nodes`` bounds the search by work."""
 
     time_limit_s: float
     gap_frac: float = 0.0
@@ -168,7 +169,6 @@ def build(model: LinearModel) -> tuple[Any, list[Any]]:
 def pulp_version() -> str:
     """PuLP's version."""
 
-
     return version("pulp")
 
 
@@ -177,7 +177,7 @@ def _starting_highs(start: Mapping[int, float] | None, variables: Sequence[Any])
     by_name = {variables[index].name: value for index, value in (start or {}).items()}
 
     class StartingHighs(pulp.HiGHS):  # type: ignore[misc]
-        def callSolver(self, lp: Any) -> None:  # noqa: N802 (PuLP's name)
+        def callSolver(self, lp: Any) -> None:
             ordered = lp.exported_variables() if hasattr(lp, "exported_variables") else lp.variables()
             lp.solverModel.setOptionValue("output_flag", False)
             if by_name:
@@ -190,7 +190,7 @@ def _starting_highs(start: Mapping[int, float] | None, variables: Sequence[Any])
 
 def _cbc(*, time_limit_s: float, log: str, gap_frac: float) -> Any | None:
     """PuLP's CBC: the one that line 3 brings, or a program on the path."""
-    options = {"msg": False, "timeLimit": time_limit_s, "gapRel": gap_frac, "threads": 1}
+    options: dict[str, Any] = {"msg": False, "timeLimit": time_limit_s, "gapRel": gap_frac, "threads": 1}
     if log:
         options["logPath"] = log
     for name in ("PULP_CBC_CMD", "COIN_CMD"):

@@ -18,6 +18,7 @@ from trimtab.model import ModelSpec
 from trimtab.strategy import PipelineSchedule, Recompute, Strategy
 from trimtab.workload import TrainWorkload
 
+_ANYTHING = StrategyRequest()
 MAX_MICRO_BATCH_CHOICES = 10
 """Micro-batches tried per choice of degrees: the divisors of the samples per data rank, thinned out evenly beyond this many."""
 
@@ -30,7 +31,7 @@ class Question:
     train: TrainWorkload
     device_type: DeviceType
     shape: Shape
-    request: StrategyRequest = StrategyRequest()
+    request: StrategyRequest = _ANYTHING
     framework: Framework = TRIMTAB
 
 
@@ -177,9 +178,7 @@ class _Tally:
     def add(self, rule: Rule, case: Case) -> None:
         known = self._found.get(rule.name)
         if known is None:
-            self._found[rule.name] = Refusal(
-                rule=rule.name, sentence=rule.sentence(case), strategy=case.strategy, count=1
-            )
+            self._found[rule.name] = Refusal(rule=rule.name, sentence=rule.sentence(case), strategy=case.strategy, count=1)
         else:
             self._found[rule.name] = replace(known, count=known.count + 1)
 

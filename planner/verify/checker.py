@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from trimtab.ids import OfferId, PoolId
 from trimtab.inventory import DeviceState, Offer, Pool
 from trimtab.job import DeviceRef
 from trimtab.jobspec import JobKind, StrategyRequest
+from trimtab.model import ModelSpec
 from trimtab.plan import Assignment, FitVerdict, Plan, PlanningProblem, PlanRequest, SolveStatus
 from trimtab.strategy import Strategy
 
@@ -148,7 +150,7 @@ def _check_shape(assignment: Assignment) -> Iterator[str]:
             f"{assignment.unit_id}: devices per node {sorted(per_node.values())}, "
             f"the shape is {shape.num_nodes} x {shape.devices_per_node}"
         )
-    runs = 1 + sum(a.node_id != b.node_id for a, b in zip(devices, devices[1:], strict=False))
+    runs = 1 + sum(a.node_id != b.node_id for a, b in pairwise(devices))
     if runs != len(per_node):
         yield f"{assignment.unit_id}: ranks of one node are not next to each other"
 
@@ -178,16 +180,20 @@ def _check_strategy(request: PlanRequest, assignment: Assignment, strategy: Stra
         yield f"{name}: precision {strategy.precision}, asked for {spec.train.precision}"
     if assignment.candidate.shape.devices_per_node % strategy.tp:
         yield f"{name}: tensor ranks ({strategy.tp}) do not stay within a node of {assignment.candidate.shape.devices_per_node}"
-    layers = strategy.stage_layers
-    if layers and (sum(layers) != spec.model.num_layers or min(layers) < 1 or len(layers) != strategy.pp * strategy.virtual_stages):
-        yield f"{name}: stage layers {layers} for {spec.model.num_layers} layers and {strategy.pp} stages"
-    for stack in spec.model.stacks:
-        for count in (stack.attention.num_heads, stack.attention.num_kv_heads, stack.feed_forward.hidden_size):
-            if count % strategy.tp:
-                yield f"{name}: tp {strategy.tp} does not divide {count} of the {stack.role}"
+    yield from _check_split(name, spec.model, strategy)
     for part in _fixed_parts(spec.strategy, strategy):
         if part.asked is not None and part.asked != part.found:
             yield f"{name}: {part.name} {part.found}, asked for {part.asked}"
+
+
+def _check_split(name: str, model: ModelSpec, strategy: Strategy) -> Iterator[str]:
+    layers, num_stages = strategy.stage_layers, strategy.pp * strategy.virtual_stages
+    if layers and (sum(layers) != model.num_layers or min(layers) < 1 or len(layers) != num_stages):
+        yield f"{name}: stage layers {layers} for {model.num_layers} layers and {num_stages} stages"
+    for stack in model.stacks:
+        for count in (stack.attention.num_heads, stack.attention.num_kv_heads, stack.feed_forward.hidden_size):
+            if count % strategy.tp:
+                yield f"{name}: tp {strategy.tp} does not divide {count} of the {stack.role}"
 
 
 def _fixed_parts(asked: StrategyRequest, found: Strategy) -> tuple[_Fixed, ...]:
