@@ -104,7 +104,7 @@ def build_control(settings: Settings, *, version: str) -> ControlBundle:
     from scheduler.adapters.local.executor import LocalExecutor
     from scheduler.adapters.local.gateway import UnixGateway
     from scheduler.adapters.local.logs import FolderLogs
-    from scheduler.adapters.planner.child import ChildPlanner
+    from scheduler.adapters.planner.process import ProcessPlanner
     from scheduler.adapters.store.sqlite import SqliteStore
     from scheduler.adapters.telemetry.prometheus import PrometheusTelemetry
     from scheduler.adapters.time.clocks import SystemClock
@@ -119,7 +119,7 @@ def build_control(settings: Settings, *, version: str) -> ControlBundle:
         opened.callback(store.close)
         executor = LocalExecutor(home, local_machine(settings))
         opened.callback(executor.close)
-        planner = ChildPlanner()
+        planner = ProcessPlanner()
         opened.callback(planner.close)
         ports = ControlPorts(
             store=store,

@@ -25,7 +25,7 @@ def wrapped(text: str, *, width: int, first: str = "", rest: str | None = None) 
     """``text`` in lines of at most ``width``, the first behind ``first``, the others behind ``rest`` (or as many spaces)."""
     indent = " " * len(first) if rest is None else rest
     lines = textwrap.wrap(
-        text, width=max(width, 40), initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        text, width=max(width, 24), initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
     return lines or [first.rstrip()]
 

@@ -77,7 +77,7 @@ def usd_text(value: float) -> str:
         return "unknown"
     if value == 0:
         return "$0"
-    if abs(value) >= 1000:
+    if abs(value) >= 99.5:
         return f"${value:,.0f}"
     if abs(value) >= 0.995:
         return f"${value:,.2f}"
@@ -86,14 +86,30 @@ def usd_text(value: float) -> str:
 
 def interval_text(estimate: Estimate, unit: str) -> str:
     """``4.21 s (3.9–4.6)``: the value and its 80 % interval in one unit; ``unit`` is ``seconds``, ``bytes`` or ``usd``."""
-    text = {"seconds": seconds_text, "bytes": bytes_text, "usd": usd_text}[unit]
-    value, low, high = text(estimate.value), text(estimate.low), text(estimate.high)
-    if low == high:
-        return value
-    suffix = value.rpartition(" ")[2] if " " in value and unit != "usd" else ""
-    if suffix and all(part.endswith(" " + suffix) and part.count(" ") == 1 for part in (low, high, value)):
-        low, high = low.removesuffix(" " + suffix), high.removesuffix(" " + suffix)
-    return f"{value} ({low}{_INTERVAL_SEPARATOR}{high})"
+    if unit == "usd":
+        value, low, high = (usd_text(part) for part in (estimate.value, estimate.low, estimate.high))
+        return value if low == high else f"{value} ({low}{_INTERVAL_SEPARATOR}{high})"
+    scale, name = _time_unit(estimate.value) if unit == "seconds" else _byte_unit(estimate.value)
+    value, low, high = (digits(part / scale) for part in (estimate.value, estimate.low, estimate.high))
+    return f"{value} {name}" if low == high else f"{value} {name} ({low}{_INTERVAL_SEPARATOR}{high})"
+
+
+def _time_unit(value: float) -> tuple[float, str]:
+    """Scale and name of the unit in which a time has few digits."""
+    for limit, scale, name in ((0.9995e-3, 1e-6, "µs"), (0.9995, 1e-3, "ms"), (119.5, 1.0, "s"), (7170.0, 60.0, "min")):
+        if abs(value) < limit:
+            return scale, name
+    return (3600.0, "h") if abs(value) < 240 * 3600 else (86_400.0, "d")
+
+
+def _byte_unit(value: float) -> tuple[float, str]:
+    """Scale and name of the unit in which an amount of bytes has few digits."""
+    scale = 1.0
+    for name in _BYTE_UNITS:
+        if abs(value) / scale < 999.5:
+            return scale, name
+        scale *= 1024
+    return scale / 1024, _BYTE_UNITS[-1]
 
 
 def percent_text(frac: float) -> str:

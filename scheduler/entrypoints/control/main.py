@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tell = _teller(options.tell_fd)
     try:
         if options.home:
-            os.environ[ENV_HOME] = options.home
+            os.environ[ENV_HOME] = str(options.home)
         settings = read_settings(os.environ)
         if os.geteuid() == 0:
             _LOG.warning("running as root: jobs run as root too")

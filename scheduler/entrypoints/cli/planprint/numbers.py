@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from scheduler.entrypoints.cli.columns import bar, table, wrapped
-from scheduler.entrypoints.cli.words import bytes_text, digits, interval_text, percent_text, plural, seconds_text
+from scheduler.entrypoints.cli.words import bytes_text, count_text, digits, interval_text, percent_text, plural, seconds_text
 from trimtab.estimate import Constant, Estimate, Origin
 from trimtab.inventory import Inventory
 from trimtab.jobspec import JobSpec
@@ -22,6 +22,9 @@ _PARTS = (
     ("transient", "transient_bytes"),
 )
 _MAX_STAGES = 6
+_MAX_NAME_WIDTH = 44
+_ORIGIN_WIDTH = 12
+_VALUE_WIDTH = 10
 _BAR_WIDTH = 30
 
 
@@ -84,14 +87,22 @@ def origin_lines(constants: Sequence[Constant], *, width: int, style: Style) -> 
     groups: dict[tuple[Origin, str], list[Constant]] = {}
     for constant in constants:
         groups.setdefault((constant.origin, constant.source), []).append(constant)
+    name_width = min(_MAX_NAME_WIDTH, max(len(constant.name) for constant in constants))
     for (origin, source), members in sorted(groups.items(), key=lambda item: rank[item[0][0]]):
         colour = {Origin.MEASURED: "green", Origin.CALIBRATED: "green", Origin.PUBLISHED: "cyan", Origin.ASSUMED: "yellow"}[origin]
-        head = wrapped(source or "no source named", width=width, first=f"  {origin.value:<11}")
-        lines.append(head[0].replace(origin.value, style(origin.value, colour), 1))
-        lines += head[1:]
-        text = ";  ".join(f"{constant.name} {digits(constant.value, 4)}" for constant in members)
-        lines += wrapped(text, width=width, first=" " * 15)
+        mark = style(origin.value.ljust(_ORIGIN_WIDTH), colour)
+        room = width - 2 - _ORIGIN_WIDTH - name_width - _VALUE_WIDTH - 2
+        sources = wrapped(source or "no source named", width=room)
+        for index in range(max(len(members), len(sources))):
+            cell = f"{members[index].name.ljust(name_width)}{_value(members[index])}" if index < len(members) else ""
+            text = cell.ljust(name_width + _VALUE_WIDTH + 2) + (sources[index] if index < len(sources) else "")
+            lines.append(f"  {mark if index == 0 else ' ' * _ORIGIN_WIDTH}{text}".rstrip())
     return [*lines, ""]
+
+
+def _value(constant: Constant) -> str:
+    text = count_text(constant.value) if abs(constant.value) >= 1e5 else digits(constant.value, 4)
+    return text.rjust(_VALUE_WIDTH) + "  "
 
 
 def _stages_shown(memory: Sequence[RankMemory]) -> list[RankMemory]:
