@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from scheduler.adapters.local.machine import LocalMachine
 from scheduler.adapters.prices.file import FilePrices
-from scheduler.adapters.probes.folder import FolderProbes
+from scheduler.adapters.probes.folder import ProbeFolder
 from scheduler.config import Home, Settings
 from trimtab.files import write_atomically
 from trimtab.fingerprint import node_facts
@@ -61,7 +61,7 @@ def local_machine(settings: Settings) -> LocalMachine:
     """This machine, with its probe reports."""
     return LocalMachine(
         cpu_devices=settings.cpu_devices,
-        reports=FolderProbes(settings.home.probes).reports,
+        reports=ProbeFolder(settings.home.probes).reports,
         fingerprint=node_facts().fingerprint(),
     )
 
@@ -74,7 +74,7 @@ def local_inventory(settings: Settings, *, now: datetime) -> Inventory:
 
 def local_probes(settings: Settings) -> tuple[ProbeReport, ...]:
     """The probe reports that are kept."""
-    return tuple(FolderProbes(settings.home.probes).reports())
+    return tuple(ProbeFolder(settings.home.probes).reports())
 
 
 def runtime_python(settings: Settings) -> str:
@@ -128,7 +128,7 @@ def build_control(settings: Settings, *, version: str) -> ControlBundle:
             prices=FilePrices(_price_file(home)),
             logs=FolderLogs(home),
             artifacts=FolderArtifacts(home),
-            probes=FolderProbes(home.probes),
+            probes=ProbeFolder(home.probes),
             clock=SystemClock(),
             telemetry=telemetry,
             random_bytes=secrets.token_bytes,
@@ -176,7 +176,7 @@ def _credential_key(home: Home) -> bytes:
 
 
 def _price_file(home: Home) -> Path:
-    return home.path / "prices.json"
+    return home.path / "prices.yaml"
 
 
 def _warnings() -> tuple[str, ...]:
