@@ -1,0 +1,1 @@
+"""Adapters of identity, and the control plane's own secret."""
