@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from dataclasses import dataclass
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -56,7 +57,7 @@ class LazyGroup(TyperGroup):
         """Names in the order of the help."""
         return [entry.name for entry in ENTRIES]
 
-    def get_command(self, ctx: typer.Context, cmd_name: str):  # type: ignore[no-untyped-def,override] # noqa: ANN201
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
         """The command, imported now; an unknown name ends in a usage error with the nearest names."""
         entry = _BY_NAME.get(cmd_name)
         if entry is None:
@@ -68,7 +69,7 @@ class LazyGroup(TyperGroup):
         command.name = entry.name
         return command
 
-    def format_commands(self, ctx: typer.Context, formatter) -> None:  # type: ignore[no-untyped-def,override] # noqa: ANN001
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         """Sections of the table."""
         width = max(len(entry.name) for entry in ENTRIES)
         for section in dict.fromkeys(entry.section for entry in ENTRIES):
