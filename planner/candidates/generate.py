@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planner.candidates.limits import Violation, violations
-from planner.candidates.predict import Dropped, Judged, ShapeResult, judge_shape
+from planner.candidates.predict import Dropped, Judged, ShapeResult, judge_shape, predictions_per_shape
 from planner.candidates.shapes import Site, sites
 from planner.costs import DeviceContext
 from planner.placement.occupancy import PoolSlots
@@ -73,11 +73,11 @@ class Generator:
             num_considered=considered,
         )
 
-    def results(self, spec: JobSpec, pool: Pool, shape: Shape) -> ShapeResult:
+    def results(self, spec: JobSpec, pool: Pool, shape: Shape, *, max_predicted: int) -> ShapeResult:
         """What one shape of a pool offers for a training job; remembered by what the prediction depends on."""
         assert spec.model is not None
         assert spec.train is not None
-        key = (spec.model, spec.train, spec.strategy, pool.id, shape)
+        key = (spec.model, spec.train, spec.strategy, pool.id, shape, max_predicted)
         if key not in self._known:
             context = self.context(pool, shape)
             question = Question(
@@ -88,7 +88,7 @@ class Generator:
                 request=spec.strategy,
                 framework=TRIMTAB,
             )
-            self._known[key] = judge_shape(question, context)
+            self._known[key] = judge_shape(question, context, max_predicted=max_predicted)
         return self._known[key]
 
     def context(self, pool: Pool, shape: Shape) -> DeviceContext:
@@ -102,10 +102,12 @@ class Generator:
         scored: list[Scored] = []
         dropped: dict[tuple[PoolId, Shape], tuple[Dropped, ...]] = {}
         considered: dict[tuple[PoolId, Shape], int] = {}
-        for site in found:
+        sites_found = tuple(found)
+        most = predictions_per_shape(len({(site.slots.pool.id, shape) for site in sites_found for shape in site.shapes}))
+        for site in sites_found:
             pool = site.slots.pool
             for shape in site.shapes:
-                result = self.results(request.spec, pool, shape)
+                result = self.results(request.spec, pool, shape, max_predicted=most)
                 dropped[pool.id, shape] = result.dropped
                 considered[pool.id, shape] = result.num_considered
                 scored += (train_candidate(request, site.offer, shape, judged) for judged in result.judged)

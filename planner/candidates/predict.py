@@ -1,15 +1,15 @@
 """Predicted time and memory of the legal strategies of one model on one shape, cheap checks first.
 
-The order is memory, then time: most strategies do not fit and need no time. Two kinds of strategy are left out because
-another one of the same shape is at least as good in every respect (4.4 of the planner's formulas): GPipe beside the 1F1B twin
-(same bubble, more activations in flight), and full recompute where the twin without it fits (one forward pass more). Beyond
-``MAX_PREDICTED_PER_SHAPE`` a coarse roofline chooses which are predicted; what it leaves out is counted under its own rule.
+The order is memory, then time: most strategies do not fit and need no time. Two kinds of strategy are left out because another
+one of the same shape is at least as good in every respect: GPipe beside the 1F1B twin (same bubble, never fewer activations in
+flight; arXiv 2104.04473), and recompute where the twin without it fits. Beyond the budget of predictions a coarse roofline
+chooses which are predicted; what it leaves out is counted under its own rule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from planner.candidates.coarse import coarse_step_s
 from planner.candidates.memory import predict_memory
@@ -19,8 +19,10 @@ from trimtab.inventory import DeviceType
 from trimtab.plan import FitVerdict, RankMemory, RejectionReason
 from trimtab.strategy import PipelineSchedule, Recompute, Strategy
 
-MAX_PREDICTED_PER_SHAPE = 64
-"""Strategies of one shape whose time is predicted in full."""
+MAX_PREDICTED = 400
+"""Strategies of one job whose time is predicted in full, shared evenly by its shapes."""
+MIN_PREDICTED_PER_SHAPE = 16
+"""However many shapes there are, this many of each are predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +70,21 @@ class _Fitting:
     fit: FitVerdict
 
 
-def judge_shape(question: Question, context: DeviceContext) -> ShapeResult:
+def predictions_per_shape(num_shapes: int) -> int:
+    """How many strategies of each shape are predicted in full."""
+    return max(MIN_PREDICTED_PER_SHAPE, MAX_PREDICTED // max(1, num_shapes))
+
+
+def judge_shape(question: Question, context: DeviceContext, *, max_predicted: int = MAX_PREDICTED) -> ShapeResult:
     """Enumerate, check memory, and predict the time of what fits."""
     space = strategy_space(question)
     dropped = [
         Dropped(reason=RejectionReason.ILLEGAL, rule=r.rule, detail=r.sentence, strategy=r.strategy, count=r.count)
         for r in space.refusals
     ]
-    fitting, overfull = _split_by_memory(question, context, space.legal)
-    dropped += overfull
-    fitting, twins = _without_twins(fitting)
-    dropped += twins
-    fitting, screened = _screened(question, context, fitting)
+    fitting, left = _fitting(question, context, space.legal)
+    dropped += left
+    fitting, screened = _screened(question, context, fitting, max_predicted)
     dropped += screened
     judged = tuple(_judge(question, context, item) for item in fitting)
     considered = len(space.legal) + sum(refusal.count for refusal in space.refusals)
@@ -100,50 +105,84 @@ def verdict(memory: Sequence[RankMemory], capacity_bytes: float) -> FitVerdict:
     return FitVerdict.TIGHT
 
 
-def _split_by_memory(
-    question: Question, context: DeviceContext, legal: Sequence[Strategy]
-) -> tuple[list[_Fitting], list[Dropped]]:
-    """Those that fit, and what does not.
+def _fitting(question: Question, context: DeviceContext, legal: Sequence[Strategy]) -> tuple[list[_Fitting], list[Dropped]]:
+    """Those that fit, and what is left out with its reason.
 
-    Memory never falls with the micro-batch, so after the first one that does not fit, larger ones of the same split are not computed.
+    Memory never falls with the micro-batch, so after the first one that does not fit, larger ones of that split are left. The
+    enumeration has 1F1B and no recompute first, so that their twins can be left without computing them.
     """
     capacity = float(context.device_type.memory_bytes)
     fitting: list[_Fitting] = []
-    closest: tuple[float, RankMemory, Strategy] | None = None
-    count = 0
-    full: dict[tuple[object, ...], int] = {}
+    overfull = _Overfull()
+    gpipe: list[Strategy] = []
+    recomputed: list[Strategy] = []
+    fits_plain: set[tuple[object, ...]] = set()
     for strategy in legal:
         split = _split(strategy)
-        if strategy.micro_batch > full.get(split, strategy.micro_batch):
-            count += 1
-            continue
-        memory = predict_memory(model=question.model, train=question.train, strategy=strategy, context=context)
-        fit = verdict(memory, capacity)
-        if fit is not FitVerdict.DOES_NOT_FIT:
+        if strategy.schedule is PipelineSchedule.GPIPE and strategy.num_micro_batches >= strategy.pp:
+            gpipe.append(strategy)
+        elif strategy.recompute is not Recompute.NONE and (split, strategy.micro_batch) in fits_plain:
+            recomputed.append(strategy)
+        elif overfull.surely(strategy):
+            overfull.count += 1
+        else:
+            memory = predict_memory(model=question.model, train=question.train, strategy=strategy, context=context)
+            fit = verdict(memory, capacity)
+            if fit is FitVerdict.DOES_NOT_FIT:
+                overfull.add(strategy, memory)
+                continue
             fitting.append(_Fitting(strategy=strategy, memory=memory, fit=fit))
-            continue
-        count += 1
-        full[split] = strategy.micro_batch
-        worst = max(memory, key=needed_bytes)
-        if closest is None or needed_bytes(worst) < closest[0]:
-            closest = (needed_bytes(worst), worst, strategy)
-    if closest is None:
-        return fitting, []
-    needed, worst, strategy = closest
-    return fitting, [
-        Dropped(
-            reason=RejectionReason.DOES_NOT_FIT,
-            rule="device-memory",
-            detail=_shortage(question.device_type, worst, strategy),
-            strategy=strategy,
-            count=count,
-            shortfall_bytes=needed - capacity,
-        )
+            if fit is FitVerdict.FITS and strategy.recompute is Recompute.NONE:
+                fits_plain.add((split, strategy.micro_batch))
+    left = [
+        *overfull.dropped(question.device_type),
+        _dominated("same-bubble-more-memory", "GPipe has the bubble of 1f1b and never keeps fewer activations", gpipe),
+        _dominated(
+            "recompute-not-needed", "recompute computes again what the same strategy can keep: it fits without", recomputed
+        ),
     ]
+    return fitting, [entry for entry in left if entry.count]
+
+
+class _Overfull:
+    """Counts what does not fit, and keeps the one that lacks least."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._smallest: dict[tuple[object, ...], int] = {}
+        self._closest: tuple[float, RankMemory, Strategy] | None = None
+
+    def surely(self, strategy: Strategy) -> bool:
+        """Whether a smaller micro-batch of the same split and recompute did not fit."""
+        return strategy.micro_batch > self._smallest.get((_split(strategy), strategy.recompute), strategy.micro_batch)
+
+    def add(self, strategy: Strategy, memory: tuple[RankMemory, ...]) -> None:
+        """One that was computed and does not fit."""
+        self.count += 1
+        self._smallest.setdefault((_split(strategy), strategy.recompute), strategy.micro_batch)
+        worst = max(memory, key=needed_bytes)
+        if self._closest is None or needed_bytes(worst) < self._closest[0]:
+            self._closest = (needed_bytes(worst), worst, strategy)
+
+    def dropped(self, device_type: DeviceType) -> tuple[Dropped, ...]:
+        """The entry for the report, none where all fit."""
+        if self._closest is None:
+            return ()
+        needed, worst, strategy = self._closest
+        return (
+            Dropped(
+                reason=RejectionReason.DOES_NOT_FIT,
+                rule="device-memory",
+                detail=_shortage(device_type, worst, strategy),
+                strategy=strategy,
+                count=self.count,
+                shortfall_bytes=needed - device_type.memory_bytes,
+            ),
+        )
 
 
 def _split(strategy: Strategy) -> tuple[object, ...]:
-    """Everything but the micro-batch and how many there are."""
+    """Everything but the micro-batch, how many there are, and recompute."""
     return (
         strategy.dp,
         strategy.fsdp,
@@ -153,7 +192,6 @@ def _split(strategy: Strategy) -> tuple[object, ...]:
         strategy.pp,
         strategy.schedule,
         strategy.stage_layers,
-        strategy.recompute,
     )
 
 
@@ -179,47 +217,23 @@ def _gib(num_bytes: float) -> str:
     return f"{num_bytes / 1024**3:.2f}"
 
 
-def _without_twins(fitting: Sequence[_Fitting]) -> tuple[list[_Fitting], list[Dropped]]:
-    """Leave out what a twin of the same shape is at least as good as, in time and in memory."""
-    verdicts = {item.strategy: item.fit for item in fitting}
-    kept: list[_Fitting] = []
-    gpipe: list[Strategy] = []
-    recomputed: list[Strategy] = []
-    for item in fitting:
-        strategy = item.strategy
-        if strategy.schedule is PipelineSchedule.GPIPE:
-            twin = replace(strategy, schedule=PipelineSchedule.ONE_F_ONE_B)
-            if verdicts.get(twin, FitVerdict.DOES_NOT_FIT) is FitVerdict.FITS or verdicts.get(twin) is item.fit:
-                gpipe.append(strategy)
-                continue
-        if strategy.recompute is not Recompute.NONE:
-            twin = replace(strategy, recompute=Recompute.NONE)
-            if verdicts.get(twin) is FitVerdict.FITS:
-                recomputed.append(strategy)
-                continue
-        kept.append(item)
-    dropped = [
-        _dominated("same-bubble-more-memory", "GPipe keeps more activations than 1f1b at the same bubble", gpipe),
-        _dominated("recompute-not-needed", "recompute costs a forward pass, and the same strategy fits without it", recomputed),
-    ]
-    return kept, [entry for entry in dropped if entry.count]
-
-
 def _dominated(rule: str, detail: str, strategies: Sequence[Strategy]) -> Dropped:
     first = strategies[0] if strategies else None
     return Dropped(reason=RejectionReason.DOMINATED, rule=rule, detail=detail, strategy=first, count=len(strategies))
 
 
-def _screened(question: Question, context: DeviceContext, fitting: Sequence[_Fitting]) -> tuple[list[_Fitting], list[Dropped]]:
+def _screened(
+    question: Question, context: DeviceContext, fitting: Sequence[_Fitting], most: int
+) -> tuple[list[_Fitting], list[Dropped]]:
     """The most promising by the coarse roofline, in the order of the enumeration."""
-    if len(fitting) <= MAX_PREDICTED_PER_SHAPE:
+    if len(fitting) <= most:
         return list(fitting), []
     coarse = [coarse_step_s(question, context, item.strategy) for item in fitting]
     order = sorted(range(len(fitting)), key=lambda index: (coarse[index], index))
-    kept = sorted(order[:MAX_PREDICTED_PER_SHAPE])
-    last = order[MAX_PREDICTED_PER_SHAPE]
+    kept = sorted(order[:most])
+    last = order[most]
     detail = (
-        f"the coarse roofline puts them behind {MAX_PREDICTED_PER_SHAPE} others of {question.shape.num_devices} devices "
+        f"the coarse roofline puts them behind {most} others of {question.shape.num_devices} devices "
         f"(the best of them at {coarse[last] / coarse[order[0]]:.2f} times the first)"
     )
     return [fitting[index] for index in kept], [

@@ -12,8 +12,8 @@ from enum import StrEnum
 
 from planner.strategies.frameworks import Framework
 from trimtab.inventory import DeviceType, Shape
-from trimtab.model import ModelFamily, ModelSpec, PositionKind, StackSpec
-from trimtab.strategy import Precision, Recompute, Strategy
+from trimtab.model import ModelFamily, ModelSpec, PositionKind
+from trimtab.strategy import PipelineSchedule, Precision, Recompute, Strategy
 from trimtab.workload import TrainWorkload
 
 
@@ -106,8 +106,8 @@ def _columns(case: Case) -> tuple[int, ...]:
     return tuple(stack.feed_forward.hidden_size for stack in case.model.stacks)
 
 
-def _windowed(case: Case) -> tuple[StackSpec, ...]:
-    return tuple(stack for stack in case.model.stacks if stack.attention.window is not None and not stack.causal)
+def _odd_heads(case: Case) -> tuple[int, ...]:
+    return tuple(stack.attention.head_size for stack in case.model.stacks if stack.attention.head_size % 2)
 
 
 def _samples_per_rank(case: Case) -> str:
@@ -173,12 +173,6 @@ RULES: tuple[Rule, ...] = (
         sentence=lambda c: f"tp {c.strategy.tp} must divide the feed-forward size ({_list(_columns(c))})",
     ),
     Rule(
-        name="tensor-divides-vocabulary",
-        scope=RuleScope.DEGREES,
-        holds=lambda c: c.model.vocab_size % c.strategy.tp == 0,
-        sentence=lambda c: f"tp {c.strategy.tp} must divide the vocabulary of {c.model.vocab_size}",
-    ),
-    Rule(
         name="tensor-within-node",
         scope=RuleScope.DEGREES,
         holds=lambda c: c.shape.devices_per_node % c.strategy.tp == 0,
@@ -232,20 +226,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="pipeline-has-micro-batches",
         scope=RuleScope.BATCH,
-        holds=lambda c: c.strategy.pp == 1 or c.strategy.num_micro_batches >= c.strategy.pp,
-        sentence=lambda c: f"{c.strategy.num_micro_batches} micro-batches cannot fill {c.strategy.pp} pipeline stages",
+        holds=lambda c: c.strategy.schedule is not PipelineSchedule.ONE_F_ONE_B or c.strategy.num_micro_batches >= c.strategy.pp,
+        sentence=lambda c: f"1f1b of {c.strategy.pp} stages needs as many micro-batches, found {c.strategy.num_micro_batches}",
     ),
     Rule(
-        name="full-attention-has-no-window",
+        name="rotary-needs-even-heads",
         scope=RuleScope.JOB,
-        holds=lambda c: not _windowed(c),
-        sentence=lambda c: f"an attention window needs a causal stack; the {_windowed(c)[0].role} is not causal",
-    ),
-    Rule(
-        name="selective-recompute-needs-scores",
-        scope=RuleScope.BATCH,
-        holds=lambda c: c.strategy.recompute is not Recompute.SELECTIVE or c.train.sequence_length > 1,
-        sentence=lambda c: f"selective recompute of a sequence of {c.train.sequence_length} token saves nothing",
+        holds=lambda c: c.model.position is not PositionKind.ROTARY or not _odd_heads(c),
+        sentence=lambda c: f"rotary positions turn pairs, and the heads have {_odd_heads(c)[0]} elements",
     ),
 )
 

@@ -8,17 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
 
 from planner.strategies.frameworks import TRIMTAB, Framework
 from planner.strategies.rules import Case, Rule, RuleScope, first_broken
 from planner.strategies.stages import stage_splits
-from trimtab.inventory import DeviceType, Shape
+from trimtab.ids import DeviceTypeName
+from trimtab.inventory import DeviceKind, DeviceType, Shape
 from trimtab.jobspec import StrategyRequest
 from trimtab.model import ModelSpec
 from trimtab.strategy import PipelineSchedule, Recompute, Strategy
 from trimtab.workload import TrainWorkload
 
 _ANYTHING = StrategyRequest()
+_ANY_DEVICE = DeviceType(
+    name=DeviceTypeName("any"),
+    kind=DeviceKind.CPU,
+    memory_bytes=0,
+    peak_flops=MappingProxyType({}),
+    memory_bandwidth_bytes_per_s=0.0,
+    source="stands for every device type",
+    retrieved_on="",
+)
 MAX_MICRO_BATCH_CHOICES = 10
 """Micro-batches tried per choice of degrees: the divisors of the samples per data rank, thinned out evenly beyond this many."""
 
@@ -55,12 +67,18 @@ class Space:
 
 def strategy_space(question: Question) -> Space:
     """All legal strategies of a question; every refused one is counted under the rule that it breaks first."""
-    tally = _Tally()
-    probe = Strategy(precision=question.train.precision)
-    broken = first_broken(_case(question, probe), RuleScope.JOB)
+    case = _case(question, Strategy(precision=question.train.precision))
+    broken = first_broken(case, RuleScope.JOB)
     if broken is not None:
-        tally.add(broken, _case(question, probe))
-        return Space(legal=(), refusals=tally.refusals())
+        return Space(legal=(), refusals=(Refusal(rule=broken.name, sentence=broken.sentence(case), strategy=None, count=1),))
+    return _space(question.model, question.train, question.shape, question.request, question.framework)
+
+
+@lru_cache(maxsize=512)
+def _space(model: ModelSpec, train: TrainWorkload, shape: Shape, request: StrategyRequest, framework: Framework) -> Space:
+    """The strategies of a question whose job rules hold: the other rules do not look at the device type."""
+    question = Question(model=model, train=train, device_type=_ANY_DEVICE, shape=shape, request=request, framework=framework)
+    tally = _Tally()
     legal: list[Strategy] = []
     for degrees in _degrees(question):
         case = _case(question, degrees)
