@@ -138,11 +138,16 @@ class CommandRunner:
                 self._ports.crash_point("forget.before-act")
                 self._ports.executor.forget(ref)
                 self._ports.crash_point("forget.acted")
-            elif observation.sight is Sight.ALIVE and self._live.stop_due(
-                ref, self._ports.clock.monotonic(), repeat_s=self._settings.policy.stop_repeat_s
-            ):
+            elif observation.sight is Sight.ALIVE and self._outstays(attempt):
                 _LOG.warning("%s is released and still has processes: stopping them", ref)
                 self._ports.executor.stop(ref, grace_s=0.0)
+
+    def _outstays(self, attempt: Attempt) -> bool:
+        """Has an agent had its time to end by itself after its release, and is it time to stop it (again)?"""
+        clock, repeat_s = self._ports.clock, self._settings.policy.stop_repeat_s
+        if attempt.released_at is not None and (clock.now() - attempt.released_at).total_seconds() < repeat_s:
+            return False
+        return self._live.stop_due(attempt.ref, clock.monotonic(), repeat_s=repeat_s)
 
     def _order(self, snapshot: Snapshot, job: Job, attempt: Attempt, inventory: Inventory) -> RunOrder:
         settings, artifacts = self._settings, self._ports.artifacts

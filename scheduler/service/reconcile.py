@@ -132,7 +132,8 @@ class Reconciler:
         self._place()
         self._act(observations or {})
         self._plan()
-        self._live.keep_only(a.ref for a in self._mirror.snapshot.attempts() if a.state is not AttemptState.RELEASED)
+        live = {attempt.ref for attempt in self._mirror.snapshot.attempts() if attempt.state is not AttemptState.RELEASED}
+        self._live.keep_only(live | set(observations or ()))
 
     def give_up_lease(self) -> None:
         """Leave leadership to others at once."""

@@ -56,6 +56,9 @@ class _Work:
 class SqliteStore:
     """StateStore in the file ``path``. ``now`` gives store time in seconds, by which leases end.
 
+    The caller holds the home's exclusive lock, so whoever led before is gone: opening the file ends its lease, and the next leader
+    does not have to wait it out.
+
     Raises StoreError for a folder that others may write to, a network file system, a file of another schema or a damaged one.
     """
 
@@ -73,6 +76,7 @@ class SqliteStore:
         self._closed = False
         self._num_ops = 0
         self._hash = self._last_hash()
+        self._writer.execute("UPDATE lease SET holder = '', expires_at = 0")
         self._thread = threading.Thread(target=self._write_loop, name="trimtab-store", daemon=True)
         self._thread.start()
 
