@@ -54,7 +54,6 @@ class RooflineConstants:
     bandwidth_share_frac: Bounded
     compute_slowdown_frac: Bounded
     launch_s: Bounded
-    sharded_launch_s: Bounded
     unit_launch_s: Bounded
     rank_start_s: Bounded
     link_share_frac: Bounded
@@ -75,7 +74,6 @@ ROOFLINE: dict[DeviceKind, RooflineConstants] = {
         bandwidth_share_frac=_assumed("cpu memory bandwidth share", 0.6, 0.3, 0.9, "out-of-place kernels write-allocate"),
         compute_slowdown_frac=_assumed("cpu slow-down when all devices work", 0.15, 0.0, 0.6, "shared bandwidth and clock"),
         launch_s=_assumed("cpu operator overhead", 6e-6, 2e-6, 30e-6, "eager torch operator with autograd"),
-        sharded_launch_s=_assumed("cpu sharded operator overhead", 60e-6, 20e-6, 300e-6, "DTensor dispatch in Python"),
         unit_launch_s=_assumed("cpu sharded unit overhead", 400e-6, 100e-6, 2e-3, "FSDP hooks of one unit, forward and backward"),
         rank_start_s=_assumed("cpu rank start", 6.0, 2.0, 30.0, "interpreter, import, rendezvous"),
         link_share_frac=_assumed("cpu link share", 0.5, 0.2, 0.9, "gloo over loopback copies each byte several times"),
@@ -91,7 +89,6 @@ ROOFLINE: dict[DeviceKind, RooflineConstants] = {
         bandwidth_share_frac=_assumed("gpu memory bandwidth share", 0.80, 0.6, 0.95, _OURS),
         compute_slowdown_frac=_assumed("gpu slow-down when all devices work", 0.0, 0.0, 0.1, "devices share no memory"),
         launch_s=_published("gpu kernel floor", 7e-6, 2e-6, 15e-6, "meta-pytorch/autoparallel estimator: 7 us floor"),
-        sharded_launch_s=_assumed("gpu sharded operator overhead", 40e-6, 10e-6, 200e-6, "DTensor dispatch in Python"),
         unit_launch_s=_assumed("gpu sharded unit overhead", 200e-6, 50e-6, 1e-3, "FSDP hooks of one unit, forward and backward"),
         rank_start_s=_assumed("gpu rank start", 20.0, 5.0, 120.0, "import of torch, CUDA context, NCCL rendezvous"),
         link_share_frac=_published("gpu link share", 0.70, 0.55, 0.92, _NCCL),
@@ -107,7 +104,6 @@ ROOFLINE: dict[DeviceKind, RooflineConstants] = {
         bandwidth_share_frac=_assumed("tpu memory bandwidth share", 0.85, 0.6, 0.95, _OURS),
         compute_slowdown_frac=_assumed("tpu slow-down when all devices work", 0.0, 0.0, 0.1, "devices share no memory"),
         launch_s=_assumed("tpu kernel floor", 1e-6, 0.5e-6, 5e-6, "compiled programs launch no kernels one by one"),
-        sharded_launch_s=_assumed("tpu sharded operator overhead", 0.0, 0.0, 1e-5, "sharding is compiled"),
         unit_launch_s=_assumed("tpu sharded unit overhead", 0.0, 0.0, 1e-4, "sharding is compiled"),
         rank_start_s=_assumed("tpu rank start", 60.0, 20.0, 300.0, "compilation"),
         link_share_frac=_assumed("tpu link share", 0.85, 0.6, 0.95, _OURS),

@@ -21,6 +21,8 @@ _STREAMS: dict[ProbeKernel, float] = {
     ProbeKernel.SILU_BACKWARD: 3.0,
     ProbeKernel.GELU_FORWARD: 2.0,
     ProbeKernel.GELU_BACKWARD: 3.0,
+    ProbeKernel.ROTARY_FORWARD: 2.0,
+    ProbeKernel.ROTARY_BACKWARD: 2.0,
     ProbeKernel.REDUCTION: 1.0,
     ProbeKernel.OPTIMIZER: 7.0,
 }

@@ -9,6 +9,7 @@ gradient and one for the weight's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from planner.costs.types import Exchange, Operation, Work
@@ -55,6 +56,7 @@ class Slice:
         return self.batch * self.length
 
 
+@lru_cache(maxsize=4096)
 def layer_operations(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[Operation, ...]:
     """All operations of one layer of ``stack``, forward order."""
     hidden = model.hidden_size
@@ -72,6 +74,7 @@ def layer_operations(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[O
     return tuple(out)
 
 
+@lru_cache(maxsize=4096)
 def embedding_operations(model: ModelSpec, part: Slice) -> tuple[Operation, ...]:
     """Token embedding and learned or sinusoidal positions."""
     hidden, tokens, width = model.hidden_size, part.tokens, part.element_bytes
@@ -97,6 +100,7 @@ def embedding_operations(model: ModelSpec, part: Slice) -> tuple[Operation, ...]
     return operation, positions
 
 
+@lru_cache(maxsize=4096)
 def head_operations(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[Operation, ...]:
     """Final norm, logits and cross-entropy over the vocabulary."""
     vocab, width = _share(model.vocab_size, part.tp), part.element_bytes
@@ -117,6 +121,7 @@ def head_operations(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[Op
     return (*_norm(model.hidden_size, stack, part), head, cross_entropy)
 
 
+@lru_cache(maxsize=4096)
 def final_norm_operations(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[Operation, ...]:
     """The norm that closes an encoder stack."""
     return tuple(_norm(model.hidden_size, stack, part))
@@ -162,10 +167,12 @@ def _attention(model: ModelSpec, stack: StackSpec, part: Slice, *, cross: bool) 
 
 
 def _rotary(tokens: int, query: int, key: int) -> Operation:
-    """Two halves of queries and keys turned by tables: multiply, multiply, add and join, each way."""
-    elements = tokens * (query + key)
-    work = (_elementwise(elements, 3), _elementwise(elements, 3), _elementwise(elements, 2))
-    return Operation(name="rotary", forward=work, backward=work, launches=(8, 8))
+    """Queries and keys turned by a table of unit complex numbers."""
+    return Operation(
+        name="rotary",
+        forward=tuple(Work(kernel=ProbeKernel.ROTARY_FORWARD, shape=(tokens * width,)) for width in (query, key)),
+        backward=tuple(Work(kernel=ProbeKernel.ROTARY_BACKWARD, shape=(tokens * width,)) for width in (query, key)),
+    )
 
 
 def _feed_forward(hidden: int, spec: FeedForwardSpec, part: Slice) -> list[Operation]:

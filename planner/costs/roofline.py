@@ -51,7 +51,7 @@ class RooflineTimes:
         return self._log.all()
 
     def kernel(self, work: Work, precision: Precision) -> Seconds:
-        """See the module's formula. ``RANK_START`` and the launches of sharded operators are constants."""
+        """See the module's formula. Launches and the start of a rank are constants."""
         fixed = self._fixed(work.kernel)
         error = self._shares.error_frac.value
         if fixed is not None:
@@ -78,7 +78,6 @@ class RooflineTimes:
     def _fixed(self, kernel: ProbeKernel) -> Bounded | None:
         return {
             ProbeKernel.LAUNCH: self._shares.launch_s,
-            ProbeKernel.SHARDED_LAUNCH: self._shares.sharded_launch_s,
             ProbeKernel.UNIT_LAUNCH: self._shares.unit_launch_s,
             ProbeKernel.RANK_START: self._shares.rank_start_s,
         }.get(kernel)

@@ -19,6 +19,7 @@ from planner.costs.constants import (
 from planner.costs.memory import rank_memory, state_bytes
 from planner.costs.operations import ELEMENT_BYTES
 from planner.costs.pipeline import pipeline_seconds
+from planner.costs.probed import ProbedTimes
 from planner.costs.roofline import RooflineTimes
 from planner.costs.stages import build_stages
 from planner.costs.types import ConstantLog, Exchange, Operation, Prediction, Seconds, Work
@@ -95,6 +96,8 @@ def predict(*, model: ModelSpec, train: TrainWorkload, strategy: Strategy, conte
 def kernel_times(context: DeviceContext, strategy: Strategy) -> KernelTimes:
     """The provider for a context."""
     ranks_per_node = min(strategy.world_size, max(1, context.shape.devices_per_node))
+    if context.probe is not None:
+        return ProbedTimes(context, context.probe, num_ranks=ranks_per_node)
     return RooflineTimes(context, num_ranks=ranks_per_node)
 
 
@@ -103,15 +106,18 @@ def _stage_time(
 ) -> _StageTime:
     precision = strategy.precision
     forward, backward, again, tensor, shard = _Sum(), _Sum(), _Sum(), _Sum(), _Sum()
-    launch = times.kernel(Work(kernel=ProbeKernel.LAUNCH, shape=()), precision)
+    launch = (
+        times.kernel(Work(kernel=ProbeKernel.LAUNCH, shape=(0,)), precision),
+        times.kernel(Work(kernel=ProbeKernel.LAUNCH, shape=(1,)), precision),
+    )
     for block in stage.blocks:
         once = _Sum()
         for operation in block.operations:
             _add_works(once, operation.forward, times, precision)
-            once.add(launch, operation.launches[0])
+            once.add(launch[0], operation.launches[0])
             for work in operation.backward:
                 backward.add(times.kernel(work, precision), work.count * block.count)
-            backward.add(launch, operation.launches[1] * block.count)
+            backward.add(launch[1], operation.launches[1] * block.count)
             for exchange in (*operation.forward_exchanges, *operation.backward_exchanges):
                 tensor.add(times.exchange(exchange, spans), exchange.count * block.count)
         forward.value += once.value * block.count

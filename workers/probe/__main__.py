@@ -1,0 +1,7 @@
+"""Runs the probe."""
+
+import sys
+
+from workers.probe.main import main
+
+sys.exit(main())

@@ -1,0 +1,154 @@
+"""One rank of a probe: a real process, pinned as a training rank would be, that runs every point and prints what it timed.
+
+Started by ``workers.probe.ranks``. All ranks walk through the same points: rank 0 runs each alone while the others wait, then,
+where that is asked for, all run it at once, so that a slow spell of the machine hits both figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import TextIO
+
+import torch
+import torch.distributed as dist
+
+from trimtab.inventory import DeviceKind, ProbeKernel
+from workers.probe.collectives import KERNELS, Ring, sample_collective
+from workers.probe.kernels import calls_autograd, calls_per_run, gradient_call, prepare
+from workers.probe.points import Grid, Point, busy_points, grid, kernel_points
+from workers.probe.sharded import sample_units
+from workers.probe.timing import Slot, quantile, sample
+
+MIN_SHARE = 0.1
+"""A backward kernel keeps at least this share of its time when the call of autograd is taken off."""
+
+
+class ProbeRank:
+    """The measuring side: walks the points and writes samples as JSON lines."""
+
+    def __init__(self, *, device: torch.device, sizes: Grid, passes: int, slot: Slot, out: TextIO) -> None:
+        self.device = device
+        self.sizes = sizes
+        self.passes = passes
+        self.slot = slot
+        self.out = out
+        self.rank = dist.get_rank()
+        self.num_ranks = dist.get_world_size()
+        self._call_s: float | None = None
+
+    def kernels(self) -> None:
+        """All kernel points, alone and (a part of them) all ranks at once."""
+        points = kernel_points(self.sizes)
+        busy = busy_points(self.sizes) if self.num_ranks > 1 else frozenset()
+        for turn in range(self.passes):
+            for index, point in enumerate(points):
+                self._kernel(point, num_ranks=1)
+                if point in busy:
+                    dist.barrier()
+                    self._kernel(point, num_ranks=self.num_ranks)
+                    dist.barrier()
+                self.progress("kernels", (turn * len(points) + index + 1) / (self.passes * len(points)))
+
+    def _kernel(self, point: Point, *, num_ranks: int) -> None:
+        if num_ranks == 1 and self.rank:
+            return
+        calls = calls_per_run(point.kernel)
+        times = sample(prepare(point, self.device), self.device, self.slot)
+        if calls_autograd(point):
+            call_s = self._gradient_call_s()
+            times = [max(seconds - call_s, seconds * MIN_SHARE) for seconds in times]
+        times = [seconds / calls for seconds in times]
+        self.write(point.kernel, str(point.precision), point.shape, num_ranks, times)
+
+    def _gradient_call_s(self) -> float:
+        """Median seconds of the smallest call of autograd on this rank, timed once."""
+        if self._call_s is None:
+            self._call_s = quantile(sample(gradient_call(self.device), self.device, Slot(seconds=0.01, max_runs=60)), 0.5)
+        return self._call_s
+
+    def collectives(self) -> None:
+        """Collectives of 2, 4, 8 ... and all ranks."""
+        counts = sorted({self.num_ranks, *(1 << power for power in range(1, self.num_ranks.bit_length()))} - {1})
+        counts = [count for count in counts if count <= self.num_ranks]
+        rings = [self._ring(count) for count in counts]
+        total = self.passes * len(rings) * len(KERNELS) * len(self.sizes.collective_bytes)
+        everything = itertools.product(rings * self.passes, KERNELS, self.sizes.collective_bytes)
+        for index, (ring, kernel, num_bytes) in enumerate(everything):
+            if self.rank in ring.ranks:
+                times = sample_collective(kernel, num_bytes, ring, seconds=self.slot.seconds)
+                if not (kernel is ProbeKernel.SEND_RECEIVE and ring.own > 1):
+                    self.write(kernel, "fp32", (num_bytes,), len(ring.ranks), times)
+            dist.barrier()
+            self.progress("collectives", (index + 1) / total)
+        for ring in rings:
+            if self.rank in ring.ranks:
+                self.write(ProbeKernel.UNIT_LAUNCH, "fp32", (), len(ring.ranks), sample_units(ring))
+            dist.barrier()
+
+    def _ring(self, count: int) -> Ring:
+        ranks = tuple(range(count))
+        group = dist.new_group(list(ranks))
+        if not isinstance(group, dist.ProcessGroup):
+            raise RuntimeError("torch made no process group")
+        return Ring(ranks=ranks, group=group, device=self.device)
+
+    def write(
+        self, kernel: ProbeKernel, precision: str, shape: tuple[int, ...], num_ranks: int, seconds: Iterable[float]
+    ) -> None:
+        """One line of samples."""
+        line = {
+            "kernel": str(kernel),
+            "precision": precision,
+            "shape": list(shape),
+            "num_ranks": num_ranks,
+            "seconds": [float(f"{value:.6g}") for value in seconds],
+        }
+        self._line(line)
+
+    def progress(self, phase: str, share: float) -> None:
+        """How far this phase is; rank 0 speaks for all."""
+        if self.rank == 0:
+            self._line({"phase": phase, "share": round(share, 4)})
+
+    def _line(self, line: dict[str, object]) -> None:
+        self.out.write(json.dumps(line) + "\n")
+        self.out.flush()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of a rank; its place comes from torchrun's variables, its orders from the arguments."""
+    parser = argparse.ArgumentParser(prog="python -m workers.probe.rank")
+    parser.add_argument("--kind", type=DeviceKind, required=True)
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--started-at", type=float, required=True)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(argv)
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # torch's own prints must not mix with the samples
+    device = torch.device("cpu")
+    if options.kind is DeviceKind.GPU:
+        device = torch.device("cuda", 0)
+        torch.cuda.set_device(device)
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, init_method=f"file://{options.store}", rank=rank, world_size=world_size)
+    slot = Slot(seconds=0.002 if options.quick else 0.006)
+    sizes = grid(options.kind, quick=options.quick)
+    probe = ProbeRank(device=device, sizes=sizes, passes=1 if options.quick else 3, slot=slot, out=out)
+    dist.barrier()
+    probe.write(ProbeKernel.RANK_START, "fp32", (), world_size, [time.time() - options.started_at])
+    probe.kernels()
+    if world_size > 1:
+        probe.collectives()
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
