@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from trimtab.errors import SpecError
 from trimtab.workload import DataKind, DataSpec
 from workers.data.dataset import IGNORED
-from workers.data.grammar import SentencePair, Writer
+from workers.data.grammar import ClauseTemplate, SentencePair, Template, Writer
 from workers.data.grammar_words import NOUNS
 from workers.data.translation import TranslationData, build_translation_data
 from workers.data.words import BEGIN_ID, END_ID, PAD_ID, UNKNOWN_ID, WordTokeniser
@@ -65,13 +66,23 @@ def test_both_senses_of_ambiguous_words_occur(pairs: list[SentencePair]) -> None
         assert used == set(stems), word
 
 
-def test_word_order_differs(pairs: list[SentencePair]) -> None:
-    statement = next(pair for pair in pairs if pair.template == "transitive plain>plain present none//")
-    question = next(pair for pair in pairs if pair.template == "transitive plain>plain question present none//")
-    because = next(pair for pair in pairs if "because" in pair.source and pair.source.index("because") > 3)
-    assert statement.target[-2].endswith(("is", "onti"))
-    assert question.target[1] == "chi"
-    assert because.target[because.target.index("dar") + 1] == ","
+@pytest.mark.parametrize("index", range(20))
+def test_word_order_differs(index: int) -> None:
+    statement = ClauseTemplate(verb="transitive", subject="plain", object="plain")
+    present_endings = ("is", "onti")
+
+    def target(template: Template) -> tuple[str, ...]:
+        return Writer(0, index).sentence(template)[1]
+
+    assert target(Template(main=statement))[-2].endswith(present_endings)
+    question = target(Template(main=replace(statement, question=True)))
+    assert question[0].endswith(present_endings)
+    assert question[1] == "chi"
+    timed = target(Template(main=replace(statement, adverbial="time")))
+    assert timed[1].endswith(present_endings)
+    reason = target(Template(main=statement, join="because", second=statement))
+    assert reason[reason.index("dar") - 1].endswith(present_endings)
+    assert reason[reason.index("dar") + 1] == ","
 
 
 def test_held_out_templates_are_never_trained_on(pairs: list[SentencePair], data: TranslationData) -> None:
