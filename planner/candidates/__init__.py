@@ -2,7 +2,7 @@
 
 from planner.candidates.generate import CandidateSet, Generator, Scored, merge_dropped, same_strategy
 from planner.candidates.limits import Violation, violations
-from planner.candidates.predict import Dropped, Judged, ShapeResult, judge_shape, verdict
+from planner.candidates.predict import Dropped, Judged, ShapeResult, Surveyed, judge_shape, shares, survey_shape, verdict
 from planner.candidates.prune import Pruned, prune
 from planner.candidates.shapes import Site, requests_type, sites, usable_shapes
 
@@ -15,13 +15,16 @@ __all__ = [
     "Scored",
     "ShapeResult",
     "Site",
+    "Surveyed",
     "Violation",
     "judge_shape",
     "merge_dropped",
     "prune",
     "requests_type",
     "same_strategy",
+    "shares",
     "sites",
+    "survey_shape",
     "usable_shapes",
     "verdict",
     "violations",

@@ -1,7 +1,8 @@
 """A coarse step time, only to choose which strategies are predicted in full. It never reaches a plan as a number.
 
 Compute at half of the printed peak, the pipeline bubble (p - 1) / m of arXiv 2104.04473, ring collectives at the bandwidth of the
-slowest link that the ranks cross, and a start-up time per layer, micro-batch and collective.
+slowest link that the ranks cross (sharded gathers beside the computation, but on CPUs), and a start-up time per layer,
+micro-batch and collective.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from trimtab.inventory import DeviceKind, Link
 from trimtab.strategy import Precision, Recompute, Strategy
 
 _ACHIEVED_FRAC = 0.5
+_INTERFERENCE_FRAC = 0.15
 _LAUNCHES_PER_LAYER = 40
 _LAUNCH_S = {DeviceKind.CPU: 10e-6, DeviceKind.GPU: 7e-6, DeviceKind.TPU: 1e-6}
 _ELEMENT_BYTES = {Precision.FP64: 8, Precision.FP32: 4, Precision.TF32: 4, Precision.BF16: 2, Precision.FP16: 2, Precision.FP8: 1}
@@ -35,7 +37,11 @@ def coarse_step_s(question: Question, context: DeviceContext, strategy: Strategy
     overhead = strategy.num_micro_batches * layers_per_stage * passes * _LAUNCHES_PER_LAYER * launch
     bubble = 1.0 + (strategy.pp - 1) / strategy.num_micro_batches
     tensor = _tensor_s(question, context, strategy, layers_per_stage)
-    return (compute + overhead + tensor + _shard_s(question, context, strategy)) * bubble + _data_s(question, context, strategy)
+    busy = compute + overhead
+    shard = _shard_s(question, context, strategy)
+    if context.device_type.kind is not DeviceKind.CPU:
+        shard = max(busy, shard) - busy + _INTERFERENCE_FRAC * min(busy, shard)
+    return (busy + tensor + shard) * bubble + _data_s(question, context, strategy)
 
 
 def _link(context: DeviceContext, num_ranks_inside: int) -> Link:

@@ -6,7 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planner.candidates.limits import Violation, violations
-from planner.candidates.predict import Dropped, Judged, ShapeResult, judge_shape, predictions_per_shape
+from planner.candidates.predict import (
+    MAX_PREDICTED,
+    MIN_PREDICTED_PER_SHAPE,
+    Dropped,
+    Judged,
+    ShapeResult,
+    Surveyed,
+    judge_shape,
+    shares,
+    survey_shape,
+)
 from planner.candidates.shapes import Site, sites
 from planner.costs import DeviceContext
 from planner.placement.occupancy import PoolSlots
@@ -53,7 +63,7 @@ class Generator:
         self._inventory = inventory
         self._slots = slots
         self._probes = newest_probes(probes)
-        self._known: dict[object, ShapeResult] = {}
+        self._known: dict[object, Mapping[tuple[PoolId, Shape], ShapeResult]] = {}
 
     def candidates(self, request: PlanRequest) -> CandidateSet:
         """Every candidate of a unit; those that break a limit apart from those that do not."""
@@ -73,24 +83,6 @@ class Generator:
             num_considered=considered,
         )
 
-    def results(self, spec: JobSpec, pool: Pool, shape: Shape, *, max_predicted: int) -> ShapeResult:
-        """What one shape of a pool offers for a training job; remembered by what the prediction depends on."""
-        assert spec.model is not None
-        assert spec.train is not None
-        key = (spec.model, spec.train, spec.strategy, pool.id, shape, max_predicted)
-        if key not in self._known:
-            context = self.context(pool, shape)
-            question = Question(
-                model=spec.model,
-                train=spec.train,
-                device_type=context.device_type,
-                shape=shape,
-                request=spec.strategy,
-                framework=TRIMTAB,
-            )
-            self._known[key] = judge_shape(question, context, max_predicted=max_predicted)
-        return self._known[key]
-
     def context(self, pool: Pool, shape: Shape) -> DeviceContext:
         """Where a shape of the pool runs, with the newest probe of its device type."""
         device_type = self._inventory.device_type(pool.device_type)
@@ -98,20 +90,42 @@ class Generator:
             device_type=device_type, pool=pool, shape=shape, probe=self._probes.get(device_type.name), framework=TRIMTAB.name
         )
 
-    def _train(self, request: PlanRequest, found: Iterable[Site]) -> tuple[list[Scored], tuple[Dropped, ...], int]:
-        scored: list[Scored] = []
-        dropped: dict[tuple[PoolId, Shape], tuple[Dropped, ...]] = {}
-        considered: dict[tuple[PoolId, Shape], int] = {}
-        sites_found = tuple(found)
-        most = predictions_per_shape(len({(site.slots.pool.id, shape) for site in sites_found for shape in site.shapes}))
-        for site in sites_found:
-            pool = site.slots.pool
-            for shape in site.shapes:
-                result = self.results(request.spec, pool, shape, max_predicted=most)
-                dropped[pool.id, shape] = result.dropped
-                considered[pool.id, shape] = result.num_considered
-                scored += (train_candidate(request, site.offer, shape, judged) for judged in result.judged)
-        return scored, merge_dropped(entry for entries in dropped.values() for entry in entries), sum(considered.values())
+    def _train(self, request: PlanRequest, found: Sequence[Site]) -> tuple[list[Scored], tuple[Dropped, ...], int]:
+        results = self._results(request.spec, found)
+        scored = [
+            train_candidate(request, site.offer, shape, judged)
+            for site in found
+            for shape in site.shapes
+            for judged in results[site.slots.pool.id, shape].judged
+        ]
+        dropped = merge_dropped(entry for result in results.values() for entry in result.dropped)
+        return scored, dropped, sum(result.num_considered for result in results.values())
+
+    def _results(self, spec: JobSpec, found: Sequence[Site]) -> Mapping[tuple[PoolId, Shape], ShapeResult]:
+        """What each shape of each pool offers for a training job; remembered by all that the predictions depend on."""
+        places = tuple(dict.fromkeys((site.slots.pool.id, shape) for site in found for shape in site.shapes))
+        key = (spec.model, spec.train, spec.strategy, places)
+        if key not in self._known:
+            surveyed = [self._survey(spec, *place) for place in places]
+            most = shares([len(entry.fitting) for entry in surveyed], MAX_PREDICTED, MIN_PREDICTED_PER_SHAPE)
+            self._known[key] = {
+                place: judge_shape(entry, limit) for place, entry, limit in zip(places, surveyed, most, strict=True)
+            }
+        return self._known[key]
+
+    def _survey(self, spec: JobSpec, pool_id: PoolId, shape: Shape) -> Surveyed:
+        assert spec.model is not None
+        assert spec.train is not None
+        context = self.context(self._inventory.pool(pool_id), shape)
+        question = Question(
+            model=spec.model,
+            train=spec.train,
+            device_type=context.device_type,
+            shape=shape,
+            request=spec.strategy,
+            framework=TRIMTAB,
+        )
+        return survey_shape(question, context)
 
 
 def train_candidate(request: PlanRequest, offer: Offer, shape: Shape, judged: Judged) -> Scored:

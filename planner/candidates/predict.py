@@ -20,7 +20,7 @@ from trimtab.plan import FitVerdict, RankMemory, RejectionReason
 from trimtab.strategy import PipelineSchedule, Recompute, Strategy
 
 MAX_PREDICTED = 400
-"""Strategies of one job whose time is predicted in full, shared evenly by its shapes."""
+"""Strategies of one job whose time is predicted in full. Shapes with few strategies leave their share to the others."""
 MIN_PREDICTED_PER_SHAPE = 16
 """However many shapes there are, this many of each are predicted."""
 
@@ -70,25 +70,50 @@ class _Fitting:
     fit: FitVerdict
 
 
-def predictions_per_shape(num_shapes: int) -> int:
-    """How many strategies of each shape are predicted in full."""
-    return max(MIN_PREDICTED_PER_SHAPE, MAX_PREDICTED // max(1, num_shapes))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surveyed:
+    """The strategies of one shape whose memory fits, before any time is predicted."""
+
+    question: Question
+    context: DeviceContext
+    fitting: tuple[_Fitting, ...]
+    dropped: tuple[Dropped, ...]
+    num_considered: int
 
 
-def judge_shape(question: Question, context: DeviceContext, *, max_predicted: int = MAX_PREDICTED) -> ShapeResult:
-    """Enumerate, check memory, and predict the time of what fits."""
+def survey_shape(question: Question, context: DeviceContext) -> Surveyed:
+    """Enumerate, check the rules, check memory."""
     space = strategy_space(question)
-    dropped = [
+    refused = (
         Dropped(reason=RejectionReason.ILLEGAL, rule=r.rule, detail=r.sentence, strategy=r.strategy, count=r.count)
         for r in space.refusals
-    ]
+    )
     fitting, left = _fitting(question, context, space.legal)
-    dropped += left
-    fitting, screened = _screened(question, context, fitting, max_predicted)
-    dropped += screened
+    return Surveyed(
+        question=question,
+        context=context,
+        fitting=tuple(fitting),
+        dropped=(*refused, *left),
+        num_considered=len(space.legal) + sum(refusal.count for refusal in space.refusals),
+    )
+
+
+def judge_shape(surveyed: Surveyed, max_predicted: int) -> ShapeResult:
+    """Predict the time of what fits, of at most ``max_predicted`` strategies."""
+    question, context = surveyed.question, surveyed.context
+    fitting, screened = _screened(question, context, surveyed.fitting, max_predicted)
     judged = tuple(_judge(question, context, item) for item in fitting)
-    considered = len(space.legal) + sum(refusal.count for refusal in space.refusals)
-    return ShapeResult(judged=judged, dropped=tuple(dropped), num_considered=considered)
+    return ShapeResult(judged=judged, dropped=(*surveyed.dropped, *screened), num_considered=surveyed.num_considered)
+
+
+def shares(sizes: Sequence[int], total: int, least: int) -> tuple[int, ...]:
+    """How many of each shape's strategies are predicted: an even share of ``total``, what small ones leave goes on."""
+    given = [0] * len(sizes)
+    left, num_open = total, len(sizes)
+    for index in sorted(range(len(sizes)), key=lambda i: (sizes[i], i)):
+        given[index] = min(sizes[index], max(least, left // num_open))
+        left, num_open = max(0, left - given[index]), num_open - 1
+    return tuple(given)
 
 
 def needed_bytes(memory: RankMemory) -> float:

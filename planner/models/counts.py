@@ -173,8 +173,8 @@ def stack_tokens(stack: StackSpec, *, sequence_length: int, source_length: int) 
 def attention_span(stack: StackSpec, *, num_tokens: int) -> float:
     """Mean number of keys that a query is multiplied with in a self-attention over ``num_tokens`` tokens.
 
-    Full attention: all of them. Causal: half of them [M]. With a window of W positions back (and, where the stack is not causal, as
-    many ahead), s is replaced by min(s, 2 W) [M].
+    Full attention: all of them. Causal: half of them [M]. With a window of W positions back (and as many ahead where the stack is
+    not causal), s is replaced by min(s, 2 W) [M].
     """
     window = stack.attention.window
     effective = num_tokens if window is None else min(num_tokens, 2 * window)

@@ -178,9 +178,6 @@ def _neighbours(free: Sequence[int], size: int) -> tuple[int, ...]:
     able = [run for run in runs if len(run) >= size]
     if able:
         return tuple(min(able, key=lambda run: (len(run), run[0]))[:size])
-    windows = [ordered[start : start + size] for start in range(len(ordered) - size + 1)]
-    return tuple(min(windows, key=_spread))
-
-
-def _spread(window: list[int]) -> tuple[int, int]:
-    return window[-1] - window[0], window[0]
+    windows: list[list[int]] = [ordered[start : start + size] for start in range(len(ordered) - size + 1)]
+    tightest = min(windows, key=lambda window: (window[-1] - window[0], window[0]))
+    return tuple(tightest)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from planner.strategies.frameworks import Framework
 from trimtab.inventory import DeviceType, Shape
 from trimtab.model import ModelFamily, ModelSpec, PositionKind
-from trimtab.strategy import PipelineSchedule, Precision, Recompute, Strategy
+from trimtab.strategy import PipelineSchedule, Precision, Strategy
 from trimtab.workload import TrainWorkload
 
 
