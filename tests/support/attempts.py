@@ -1,4 +1,4 @@
-"""Attempts with real agents and real ranks: a state folder, a desk that notes what agents say, and processes counted from outside."""
+"""Attempts with real agents and real ranks: a state folder, a desk that notes what agents say, processes counted from outside."""
 
 from __future__ import annotations
 
@@ -154,13 +154,9 @@ class Place:
     ) -> RunOrder:
         """An order for that program on CPU devices."""
         ref = self.attempt(number)
-        spec = JobSpec(
-            name="test", kind=JobKind.COMMAND, command=CommandSpec(argv=argv, working_dir=str(self.scratch))
-        )
+        spec = JobSpec(name="test", kind=JobKind.COMMAND, command=CommandSpec(argv=argv, working_dir=str(self.scratch)))
         if train:
-            workload = TrainWorkload(
-                num_steps=10, sequence_length=8, global_batch=1, data=DataSpec(kind=DataKind.STDLIB)
-            )
+            workload = TrainWorkload(num_steps=10, sequence_length=8, global_batch=1, data=DataSpec(kind=DataKind.STDLIB))
             spec = JobSpec(name="test", kind=JobKind.TRAIN, model=MODEL, train=workload)
         slots = tuple(
             RankSlot(

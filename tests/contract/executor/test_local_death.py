@@ -26,7 +26,8 @@ if os.fork():
     os._exit(0)
 if close:
     os.closerange(0, 256)
-code = f"import os, time; open({name!r} + '.part', 'w').write(str(os.getpid())); os.rename({name!r} + '.part', {name!r}); time.sleep(60)"
+part = name + ".part"
+code = f"import os, time; open({part!r}, 'w').write(str(os.getpid())); os.rename({part!r}, {name!r}); time.sleep(60)"
 argv = [sys.executable, "-S", "-c", code]
 os.execve(argv[0], argv, {} if clean else dict(os.environ))
 """
