@@ -41,6 +41,7 @@ FORBIDDEN = re.compile(
             *(r"(?<![\w-])" + re.escape(name) + r"\." + end + r"\b" for name, end in _HOSTS),
             r"(?<![\w.-])/wo" + r"rk/(?:main|shared|\.)",
             r"\bshared/(?:des" + r"ign|refe" + r"rence|hooks|traces)\b",
+            r"\bdesign refe" + r"rence\b",
             r"--(?:extra-)?index" + r"-url[= ]\S*//",
             r"--find" + r"-links[= ]\S*//",
         ]
