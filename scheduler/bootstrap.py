@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _KEY_BYTES = 32
 
 
-# ------------------------------------------------------------------------------------------------------- without a control process
+# ------------------------------------------------------------------------------------------------ without a control process
 
 
 def plan_here(problem: PlanningProblem) -> Plan:
@@ -82,7 +82,7 @@ def runtime_python(settings: Settings) -> str:
     return settings.runtime_python or sys.executable
 
 
-# ------------------------------------------------------------------------------------------------------------ the control process
+# ------------------------------------------------------------------------------------------------------ the control process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

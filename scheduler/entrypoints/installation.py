@@ -49,8 +49,8 @@ def _check_places() -> None:
         if any(place != root for place in places):
             found = ", ".join(str(place / package) for place in places)
             raise InstallationError(
-                f"package {package!r} would come from {found}, not from {root}: another distribution or a folder on PYTHONPATH has "
-                f"the same name. Remove it, or run {DISTRIBUTION} from an environment of its own"
+                f"package {package!r} would come from {found}, not from {root}: another distribution or a folder on PYTHONPATH "
+                f"has the same name. Remove it, or run {DISTRIBUTION} from an environment of its own"
             )
 
 

@@ -47,7 +47,7 @@ class Client:
         return decode(Plan, self._json("GET", f"/v1/plans/{quote(plan_id, safe='')}"))
 
     def submit(self, spec: JobSpec, *, plan_id: str | None = None, idempotency_key: str | None = None) -> JobView:
-        """Accept a job; durable when it returns. With ``plan_id`` it starts with that plan, or ConflictError says it is outdated."""
+        """Accept a job; durable when it returns. With ``plan_id`` it starts with that plan; ConflictError: it is out of date."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
         body = {"spec": encode(spec), "plan_id": plan_id}
         return decode(JobView, self._json("POST", "/v1/jobs", body, headers=headers))
@@ -83,9 +83,7 @@ class Client:
         """Why the job is where it is."""
         return decode(Explanation, self._json("GET", _job(job) + "/explanation"))
 
-    def events(
-        self, *, after: int, job: str | None = None, limit: int = 1000, wait_s: float = 0.0
-    ) -> tuple[EventView, ...]:
+    def events(self, *, after: int, job: str | None = None, limit: int = 1000, wait_s: float = 0.0) -> tuple[EventView, ...]:
         """Events with a higher number; with ``wait_s`` the answer comes when something new may be there, or after that time."""
         query = urlencode({"after": after, "limit": limit, "wait_s": wait_s})
         path = (_job(job) + "/events?" if job else "/v1/events?") + query

@@ -1,12 +1,16 @@
-"""Follows the log of a job's ranks through queueing, restarts of the job and restarts of the server."""
+"""Follows the log of a job's ranks through queueing, retries of the job and restarts of the server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from trimtab.client.client import Client
+from trimtab.errors import UnavailableError
 from trimtab.job import JOB_ENDS
+
+T = TypeVar("T")
 
 _WAIT_S = 5.0
 
@@ -20,48 +24,48 @@ class LogPiece:
     data: bytes
 
 
-def follow_log(client: Client, job: str, *, rank: int, attempt: int | None = None) -> Iterator[LogPiece]:
-    """The log of a rank from its beginning to the end of the job; with ``attempt`` of that attempt alone.
+def follow_log(
+    client: Client,
+    job: str,
+    *,
+    rank: int,
+    attempt: int | None = None,
+    on_lost: Callable[[UnavailableError], None] | None = None,
+) -> Iterator[LogPiece]:
+    """The log of a rank, from the beginning of ``attempt`` (the newest) on to the end of the job.
 
-    Waits while the job is queued, and goes on with the next attempt after a retry. Raises as Client's methods do; a caller that
-    wants to outlive the server starts again from the offset that it reached (the lengths of the pieces).
+    Waits while the job is queued, and goes on with the next attempt after a retry. When the server cannot be reached ``on_lost``
+    may wait or start it, and the log goes on where it was; without it, or when it raises, UnavailableError ends the iteration.
     """
-    current, offset = attempt, 0
-    while True:
-        if current is None:
-            view = client.job(job)
-            if view.attempts:
-                current = max(a.ref.number for a in view.attempts)
-            elif view.state in JOB_ENDS:
-                return
-            else:
-                client.events(after=_newest(client, job), job=job, wait_s=_WAIT_S)
-                continue
-        data, offset, complete = client.log(job, rank=rank, attempt=current, offset=offset, wait_s=_WAIT_S)
-        if data:
-            yield LogPiece(attempt=current, rank=rank, data=data)
-        if not complete:
-            continue
-        if attempt is not None:
-            return
-        following = _next_attempt(client, job, current)
-        if following is None:
-            return
-        current, offset = following, 0
+
+    def ask(call: Callable[..., T], *arguments: object, **options: object) -> T:
+        while True:
+            try:
+                return call(*arguments, **options)
+            except UnavailableError as error:
+                if on_lost is None:
+                    raise
+                on_lost(error)
+
+    job_id = str(ask(client.job, job).id)
+    current = attempt if attempt is not None else ask(_next_attempt, client, job_id, behind=None)
+    while current is not None:
+        offset, complete = 0, False
+        while not complete:
+            data, offset, complete = ask(client.log, job_id, rank=rank, attempt=current, offset=offset, wait_s=_WAIT_S)
+            if data:
+                yield LogPiece(attempt=current, rank=rank, data=data)
+        current = ask(_next_attempt, client, job_id, behind=current)
 
 
-def _next_attempt(client: Client, job: str, current: int) -> int | None:
-    """The attempt after ``current``; waits for one while the job is not at its end. None: there will be none."""
+def _next_attempt(client: Client, job: str, *, behind: int | None) -> int | None:
+    """The first attempt after ``behind`` (None: the newest); waits for one while the job has not ended. None: there is none."""
     while True:
-        newest = _newest(client, job)
+        newest = client.status().last_event
         view = client.job(job)
-        later = [a.ref.number for a in view.attempts if a.ref.number > current]
-        if later:
-            return min(later)
+        numbers = [a.ref.number for a in view.attempts if behind is None or a.ref.number > behind]
+        if numbers:
+            return max(numbers) if behind is None else min(numbers)
         if view.state in JOB_ENDS:
             return None
         client.events(after=newest, job=job, wait_s=_WAIT_S)
-
-
-def _newest(client: Client, job: str) -> int:
-    return client.status().last_event

@@ -77,9 +77,13 @@ def error_of_problem(body: Mapping[str, Any], *, status: int) -> TrimtabError:
         return SpecError([Problem(path="", message=detail)])
     cls = next((cls for cls, known, _, _ in _TABLE if known == code), None)
     if cls is None:
-        cls = {401: AuthenticationError, 403: AuthenticationError, 404: NotFoundError, 409: ConflictError, 503: UnavailableError}.get(
-            status, TrimtabError
-        )
+        cls = {
+            401: AuthenticationError,
+            403: AuthenticationError,
+            404: NotFoundError,
+            409: ConflictError,
+            503: UnavailableError,
+        }.get(status, TrimtabError)
     return cls(detail)
 
 

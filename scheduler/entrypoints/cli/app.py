@@ -119,4 +119,4 @@ def options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Plans, runs and watches training jobs on the devices that you have."""
-    ctx.obj = {"colour": not no_color, "quiet": quiet}
+    ctx.obj = {**(ctx.obj or {}), "colour": not no_color, "quiet": quiet}

@@ -6,7 +6,9 @@ import textwrap
 from collections.abc import Sequence
 
 
-def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] | None = None, right: frozenset[int] = frozenset()) -> list[str]:
+def table(
+    rows: Sequence[Sequence[str]], *, header: Sequence[str] | None = None, right: frozenset[int] = frozenset()
+) -> list[str]:
     """Rows in aligned columns, two spaces apart; ``right`` names the columns that are right-aligned. Nothing is cut."""
     everything = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
     if not everything:

@@ -17,7 +17,6 @@ from scheduler.entrypoints.cli.words import (
 )
 from trimtab.job import JOB_ENDS, JobState
 from trimtab.lifecycle import AttemptState
-from trimtab.orders import Progress
 from trimtab.views import AttemptView, EventView, JobView
 
 Style = Callable[..., str]
@@ -93,7 +92,10 @@ def job_lines(view: JobView, *, style: Style) -> list[str]:
     if str(view.intent) != "RUN" or view.state not in JOB_ENDS:
         rows.append(["intent", str(view.intent)])
     rows += [
-        ["submitted", f"{moment_text(view.submitted_at)} by {view.submitted_by}, project {view.project}, priority {view.priority}"],
+        [
+            "submitted",
+            f"{moment_text(view.submitted_at)} by {view.submitted_by}, project {view.project}, priority {view.priority}",
+        ],
         *([["ended", moment_text(view.ended_at)]] if view.ended_at else []),
         *([["plan", str(view.plan_id)]] if view.plan_id else []),
         ["cost", usd_text(view.cost_usd)],

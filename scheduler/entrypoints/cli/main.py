@@ -21,8 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     command = typer.main.get_command(root)
+    own, program = split_program(list(arguments))
     try:
-        code = command.main(args=list(arguments), prog_name="trimtab", standalone_mode=True)
+        code = command.main(args=own, prog_name="trimtab", standalone_mode=True, obj={"program": program})
         return int(code or 0)
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
@@ -39,6 +40,16 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of our pipe went away (``trimtab list | head``): nothing is wrong, and nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.OK)
+
+
+def split_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
+    """What stands behind ``--`` of ``trimtab run`` is a program's, whatever its options look like; None without ``--``."""
+    if "--" not in arguments:
+        return arguments, None
+    cut = arguments.index("--")
+    if "run" not in arguments[:cut]:
+        return arguments, None
+    return arguments[:cut], arguments[cut + 1 :]
 
 
 def _words(error: TrimtabError) -> str:

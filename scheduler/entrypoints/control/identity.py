@@ -32,7 +32,7 @@ def write_identity(home: Home, *, started_at: datetime, version: str) -> Control
 
 
 def read_identity(home: Home) -> ControlIdentity | None:
-    """The control process of this home if it lives, else None. A stale or torn file counts as none: the lock decides at the start."""
+    """The control process of this home if it lives, else None. A stale or torn file counts as none: the lock decides."""
     try:
         identity = loads(ControlIdentity, home.identity.read_bytes())
     except (FileNotFoundError, WireError, ValueError):

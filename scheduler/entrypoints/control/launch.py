@@ -60,14 +60,16 @@ def ensure(home: Home) -> Started:
 
 
 def stop(home: Home) -> ControlIdentity | None:
-    """End the control process; who it was, or None if none ran. Its attempts go on. Raises UnavailableError if it does not end."""
+    """End the control process; who it was, or None if none ran. Its attempts go on. UnavailableError if it does not end."""
     identity = read_identity(home)
     if identity is None or not send(identity.process, signal.SIGTERM):
         return None
     end = time.monotonic() + STOP_PATIENCE_S
     while lives(identity.process):
         if time.monotonic() > end:
-            raise UnavailableError(f"control process {identity.process.pid} did not end in {STOP_PATIENCE_S:.0f} s; see {home.log}")
+            raise UnavailableError(
+                f"control process {identity.process.pid} did not end in {STOP_PATIENCE_S:.0f} s; see {home.log}"
+            )
         time.sleep(0.02)
     reap()
     return identity
@@ -86,7 +88,16 @@ def _start(home: Home) -> bool:
     _rotate(home)
     ours, theirs = os.pipe()
     # The folder is / and -P keeps it off the module path: a file of the user's named like one of ours must not be imported.
-    command = [sys.executable, "-P", "-m", "scheduler.entrypoints.control.main", "--home", str(home.path), "--tell-fd", str(theirs)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "scheduler.entrypoints.control.main",
+        "--home",
+        str(home.path),
+        "--tell-fd",
+        str(theirs),
+    ]
     log = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         child = subprocess.Popen(
@@ -122,7 +133,7 @@ def _start(home: Home) -> bool:
 
 
 def _environment(home: Home) -> dict[str, str]:
-    """The environment of the process: this one, without what belongs to the terminal or to an attempt that we may run inside of."""
+    """The environment of the process: this one, without the marks of an attempt that we may run inside of."""
     private = ("TRIMTAB_ATTEMPT", "TRIMTAB_ATTEMPT_DIR", "TRIMTAB_REPORT_FD", "TRIMTAB_CONTROL_FD", "TRIMTAB_ORDER_FILE")
     kept = {name: value for name, value in os.environ.items() if name not in private}
     return {**kept, "TRIMTAB_HOME": str(home.path)}

@@ -79,7 +79,9 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, f"http-{error.status_code}")
-    detail = f"no such address: {request.url.path}" if error.status_code == 404 and error.detail == "Not Found" else str(error.detail)
+    detail = (
+        f"no such address: {request.url.path}" if error.status_code == 404 and error.detail == "Not Found" else str(error.detail)
+    )
     answer = problem(error.status_code, code, detail)
     answer.headers.update(error.headers or {})
     return answer

@@ -60,17 +60,22 @@ async def _events(request: Request, job: str | None, after: int, limit: int, wai
     if "text/event-stream" in request.headers.get("accept", ""):
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_stream(context, request, job, after), media_type="text/event-stream", headers=headers)
+    newest = after
+    if wait_s > 0:
+        # Read before the events: what comes between the two ends the wait at once instead of being slept over.
+        newest = (await context.in_thread(context.service.status)).last_event
     items = await context.in_thread(context.service.events, after=after, job=job, limit=limit)
     if not items and wait_s > 0:
-        await _wait(context, after, wait_s)
+        await _wait(context, max(after, newest), wait_s)
         items = await context.in_thread(context.service.events, after=after, job=job, limit=limit)
     return list_answer(items)
 
 
-async def _wait(context: RestContext, after: int, wait_s: float) -> None:
+async def _wait(context: RestContext, newest: int, wait_s: float) -> None:
+    """Until something happened that is newer than event ``newest`` (progress counts too), or the time is over."""
     end = time.monotonic() + wait_s
     while (left := end - time.monotonic()) > 0 and not context.stopping.is_set():
-        if await context.in_thread(context.service.wait_events, after=after, timeout_s=min(left, _STEP_S)):
+        if await context.in_thread(context.service.wait_events, after=newest, timeout_s=min(left, _STEP_S)):
             return
 
 
@@ -79,13 +84,14 @@ async def _stream(context: RestContext, request: Request, job: str | None, after
     spoken = time.monotonic()
     yield b": trimtab events\n\n"
     while not context.stopping.is_set():
+        newest = (await context.in_thread(context.service.status)).last_event
         for event in await context.in_thread(context.service.events, after=after, job=job, limit=1000):
             after, spoken = event.number, time.monotonic()
             yield _sse(event)
         if time.monotonic() - spoken >= HEARTBEAT_S:
             spoken = time.monotonic()
             yield b": still here\n\n"
-        await context.in_thread(context.service.wait_events, after=after, timeout_s=_STEP_S)
+        await context.in_thread(context.service.wait_events, after=max(after, newest), timeout_s=_STEP_S)
         if await request.is_disconnected():
             return
 
@@ -122,7 +128,9 @@ async def put_probe(request: Request, fingerprint: str) -> Response:
     except ValueError as error:
         raise SpecError([Problem(path="", message=f"not a probe report: {error}")]) from None
     if report.fingerprint != fingerprint:
-        problem = Problem(path="fingerprint", message=f"found {report.fingerprint!r}", allowed=f"that of the address, {fingerprint!r}")
+        problem = Problem(
+            path="fingerprint", message=f"found {report.fingerprint!r}", allowed=f"that of the address, {fingerprint!r}"
+        )
         raise SpecError([problem])
     context = context_of(request)
     await context.in_thread(context.service.put_probe, report)

@@ -62,7 +62,9 @@ def _follow(session: Session, client: Client, job: str | None, after: int, outpu
 
 def _print(session: Session, event: EventView, output: Format) -> None:
     if output.for_people:
-        session.console.result(f"{event.number:>7}  {moment_text(event.at)}  {event.job_id or '-'}  {event.kind}  {event_text(event)}".rstrip())
+        session.console.result(
+            f"{event.number:>7}  {moment_text(event.at)}  {event.job_id or '-'}  {event.kind}  {event_text(event)}".rstrip()
+        )
     elif output is Format.NAME:
         session.console.result(str(event.number))
     else:

@@ -10,15 +10,17 @@ import typer
 from scheduler.entrypoints.cli.app import new_command
 from scheduler.entrypoints.cli.common import FileArgument, Format, OutputOption, Session, open_session
 from scheduler.entrypoints.cli.exits import ExitCode
+from scheduler.entrypoints.cli.output import show_one
 from scheduler.entrypoints.cli.planning import PlanAnswer, plan_here, plan_with_server
 from scheduler.entrypoints.cli.planprint import PlanPage, plan_lines
-from scheduler.entrypoints.cli.output import show_one
 
 app = new_command()
 
 _InventoryOption = Annotated[
     Path | None,
-    typer.Option("--inventory", metavar="FILE", help="Plan for the pools of this file instead of this machine; no server is asked."),
+    typer.Option(
+        "--inventory", metavar="FILE", help="Plan for the pools of this file instead of this machine; no server is asked."
+    ),
 ]
 
 

@@ -19,9 +19,12 @@ app = new_command()
 def submit(
     ctx: typer.Context,
     file: FileArgument,
-    plan: Annotated[str | None, typer.Option("--plan", metavar="PLAN", help="Start with this plan; exit 6 if it is out of date.")] = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", metavar="PLAN", help="Start with this plan; exit 6 if it is out of date.")
+    ] = None,
     key: Annotated[
-        str | None, typer.Option("--idempotency-key", metavar="TEXT", help="The same key gives the same job, however often it is sent.")
+        str | None,
+        typer.Option("--idempotency-key", metavar="TEXT", help="The same key gives the same job, however often it is sent."),
     ] = None,
     output: OutputOption = Format.TABLE,
 ) -> None:

@@ -83,7 +83,9 @@ def _split(label: str) -> list[str]:
 def _columns(header: list[str], rows: list[tuple[str, list[str]]], style: Style) -> list[str]:
     rows = [(label, cells) for label, cells in rows if label or any(cells)]
     widths = [max(len(cells[i]) for cells in [header, *(cells for _, cells in rows)]) for i in range(len(header))]
-    lines = ["  " + " " * _LABEL_WIDTH + "  ".join(style(h.ljust(w), "bold") for h, w in zip(header, widths, strict=True)).rstrip()]
+    lines = [
+        "  " + " " * _LABEL_WIDTH + "  ".join(style(h.ljust(w), "bold") for h, w in zip(header, widths, strict=True)).rstrip()
+    ]
     for label, cells in rows:
         body = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         lines.append(f"  {style(label.ljust(_LABEL_WIDTH), 'dim')}{body}".rstrip())

@@ -34,10 +34,7 @@ def memory_lines(candidate: Candidate, inventory: Inventory, *, style: Style) ->
         return []
     stages = _stages_shown(candidate.memory)
     device_type = inventory.device_type(inventory.pool(candidate.pool_id).device_type)
-    if len(candidate.memory) == 1:
-        header = ["", "every rank"]
-    else:
-        header = ["", *(f"stage {memory.stage}" for memory in stages)]
+    header = ["", "every rank"] if len(candidate.memory) == 1 else ["", *(f"stage {memory.stage}" for memory in stages)]
     rows: list[list[str]] = []
     for name, attribute in _PARTS:
         values = [float(getattr(memory, attribute)) for memory in stages]
@@ -89,7 +86,9 @@ def origin_lines(constants: Sequence[Constant], *, width: int, style: Style) -> 
         groups.setdefault((constant.origin, constant.source), []).append(constant)
     name_width = min(_MAX_NAME_WIDTH, max(len(constant.name) for constant in constants))
     for (origin, source), members in sorted(groups.items(), key=lambda item: rank[item[0][0]]):
-        colour = {Origin.MEASURED: "green", Origin.CALIBRATED: "green", Origin.PUBLISHED: "cyan", Origin.ASSUMED: "yellow"}[origin]
+        colour = {Origin.MEASURED: "green", Origin.CALIBRATED: "green", Origin.PUBLISHED: "cyan", Origin.ASSUMED: "yellow"}[
+            origin
+        ]
         mark = style(origin.value.ljust(_ORIGIN_WIDTH), colour)
         room = width - 2 - _ORIGIN_WIDTH - name_width - _VALUE_WIDTH - 2
         sources = wrapped(source or "no source named", width=room)

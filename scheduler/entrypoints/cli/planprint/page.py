@@ -59,7 +59,9 @@ def plan_lines(page: PlanPage) -> list[str]:
         lines += _unplaced_lines(page)
     else:
         lines += _chosen_lines(page, assignment)
-        lines += comparison_lines(page.plan, assignment, page.spec, page.inventory, num_choices=page.num_choices, style=page.style)
+        lines += comparison_lines(
+            page.plan, assignment, page.spec, page.inventory, num_choices=page.num_choices, style=page.style
+        )
         lines += memory_lines(assignment.candidate, page.inventory, style=page.style)
         lines += time_lines(assignment.candidate, page.spec, style=page.style)
     lines += rejection_lines(page.plan, page.unit_id, width=page.width, style=page.style)
@@ -92,8 +94,8 @@ def _where(inventory: Inventory, candidate: Candidate) -> str:
     text = f"{devices} of type {pool.device_type} in pool {pool.id} ({pool.zone})"
     if offer is None:
         return f"{text}, offer {candidate.offer_id}, {usd_text(candidate.price_usd_per_hour)}/h"
-    price = f"{usd_text(offer.price_usd_per_device_hour)} per device-hour"
-    return f"{text}; {offer.market} at {price}, {usd_text(candidate.price_usd_per_hour)}/h in all ({offer.source}, {offer.retrieved_on})"
+    price = f"{usd_text(offer.price_usd_per_device_hour)} per device-hour, {usd_text(candidate.price_usd_per_hour)}/h in all"
+    return f"{text}; {offer.market} at {price} ({offer.source}, {offer.retrieved_on})"
 
 
 def _placement_texts(placement: Placement) -> list[str]:

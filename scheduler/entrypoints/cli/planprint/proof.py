@@ -55,7 +55,9 @@ def _reason_lines(reason: RejectionReason, members: Sequence[Rejection], width: 
     lines = [f"  {style(reason.value.ljust(_REASON_WIDTH), 'yellow')}{count:>7,}  {_MEANING[reason]}"]
     shown = sorted(members, key=lambda member: -member.count)[:_DETAILS_PER_REASON]
     for member in shown:
-        label = f"{member.strategy.label()}: " if member.strategy is not None and member.strategy.label() not in member.detail else ""
+        label = (
+            f"{member.strategy.label()}: " if member.strategy is not None and member.strategy.label() not in member.detail else ""
+        )
         times = f" (×{member.count:,})" if member.count > 1 and len(members) > 1 else ""
         lines += wrapped(f"{label}{member.detail}{times}", width=width, first=" " * (_REASON_WIDTH + 11))
     if len(members) > len(shown):
@@ -84,7 +86,10 @@ def basis_lines(plan: Plan, inventory: Inventory, *, width: int, style: Style) -
     life_s = (plan.expires_at - plan.made_at).total_seconds()
     devices = sum(pool.num_devices for pool in inventory.pools)
     seen = f"{plural(devices, 'device')} in {plural(len(inventory.pools), 'pool')} ({inventory.source})"
-    lines = [style("BASIS", "bold") + f"  made {moment_text(plan.made_at)}, expires {moment_text(plan.expires_at)} ({seconds_text(life_s)})"]
+    lines = [
+        style("BASIS", "bold")
+        + f"  made {moment_text(plan.made_at)}, expires {moment_text(plan.expires_at)} ({seconds_text(life_s)})"
+    ]
     lines += wrapped(f"{seen}; state version {plan.basis_version}", width=width, first="  inventory  ")
     for warning in plan.warnings:
         first, *rest = wrapped(warning, width=width, first="  warning    ")

@@ -1,0 +1,144 @@
+"""``trimtab check``: what works here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from importlib import metadata
+
+import typer
+
+from scheduler.entrypoints.cli.app import new_command
+from scheduler.entrypoints.cli.columns import wrapped
+from scheduler.entrypoints.cli.common import Format, OutputOption, Session, open_session
+from scheduler.entrypoints.cli.exits import ExitCode
+from scheduler.entrypoints.cli.output import show_data
+from scheduler.entrypoints.cli.words import bytes_text, moment_text, plural, usd_text
+from trimtab.errors import TrimtabError
+from trimtab.inventory import DeviceKind, DeviceState
+
+app = new_command()
+
+
+class Grade(StrEnum):
+    """How good a finding is; BROKEN makes the exit code 1."""
+
+    OK = "ok"
+    NOTE = "note"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked at, what was found, and what to do about it."""
+
+    what: str
+    found: str
+    grade: Grade = Grade.OK
+    advice: str = ""
+
+
+@app.command()
+def check(ctx: typer.Context, output: OutputOption = Format.TABLE) -> None:
+    """Show what works on this machine. Starts nothing and changes nothing."""
+    session = open_session(ctx)
+    findings: list[Finding] = []
+    for what, look in _LOOKS.items():
+        try:
+            findings += look(session)
+        except TrimtabError as error:
+            findings.append(Finding(what=what, found=str(error), grade=Grade.BROKEN))
+    if output.for_people:
+        session.console.lines(_lines(session, findings))
+    elif output is Format.NAME:
+        session.console.lines(finding.what for finding in findings if finding.grade is not Grade.OK)
+    else:
+        show_data(
+            session.console,
+            output,
+            [{"what": f.what, "found": f.found, "grade": str(f.grade), "advice": f.advice} for f in findings],
+        )
+    if any(finding.grade is Grade.BROKEN for finding in findings):
+        raise typer.Exit(int(ExitCode.ERROR))
+
+
+def _lines(session: Session, findings: list[Finding]) -> list[str]:
+    colours = {Grade.OK: "green", Grade.NOTE: "yellow", Grade.BROKEN: "red"}
+    width = max(len(finding.what) for finding in findings)
+    lines = []
+    for finding in findings:
+        mark = session.console.style(finding.grade.value.ljust(7), colours[finding.grade])
+        text = f"{finding.found}; {finding.advice}" if finding.advice else finding.found
+        first, *rest = wrapped(text, width=session.console.width - width - 11)
+        lines.append(f"{finding.what.ljust(width)}  {mark}  {first}")
+        lines += [" " * (width + 11) + line for line in rest]
+    return lines
+
+
+def _installation(session: Session) -> list[Finding]:
+    return [Finding(what="trimtab", found=f"{metadata.version('trimtab')}, state in {session.settings.home.path}")]
+
+
+def _solver(_session: Session) -> list[Finding]:
+    return [Finding(what="solver", found=f"HiGHS {metadata.version('highspy')} by PuLP {metadata.version('pulp')}")]
+
+
+def _devices(session: Session) -> list[Finding]:
+    from scheduler.bootstrap import local_inventory
+
+    inventory = local_inventory(session.settings, now=datetime.now(UTC))
+    findings = []
+    for pool in inventory.pools:
+        kind = inventory.device_type(pool.device_type)
+        devices = [device for node in pool.nodes for device in node.devices]
+        busy = sum(device.state is DeviceState.BUSY_ELSEWHERE for device in devices)
+        text = f"{pool.num_devices} × {kind.name} ({bytes_text(kind.memory_bytes)} each)"
+        if kind.kind is DeviceKind.CPU:
+            text += f", {plural(len(devices[0].cores), 'core')} each"
+        if busy:
+            text += f", {busy} used by others"
+        findings.append(Finding(what=f"pool {pool.id}", found=text, grade=Grade.NOTE if busy == len(devices) else Grade.OK))
+    for offer in inventory.offers:
+        assumed = offer.source.startswith("assumed")
+        price = f"{usd_text(offer.price_usd_per_device_hour)} per device-hour ({offer.source}, {offer.retrieved_on})"
+        advice = f"name yours in {session.settings.home.path / 'prices.yaml'}" if assumed else ""
+        findings.append(Finding(what=f"price {offer.id}", found=price, grade=Grade.NOTE if assumed else Grade.OK, advice=advice))
+    return findings
+
+
+def _runtime(session: Session) -> list[Finding]:
+    from scheduler.bootstrap import local_probes, runtime_python
+    from scheduler.entrypoints.cli.probing import fingerprint, has_torch
+
+    python = runtime_python(session.settings)
+    if not has_torch(session.settings):
+        advice = "to train here: pip install 'trimtab[runtime]', or name another interpreter in TRIMTAB_RUNTIME_PYTHON"
+        return [Finding(what="torch", found=f"not there for {python}", grade=Grade.NOTE, advice=advice)]
+    findings = [Finding(what="torch", found=f"there for {python}")]
+    wanted = fingerprint(session.settings)
+    report = next((report for report in local_probes(session.settings) if report.fingerprint == wanted), None)
+    if report is None:
+        advice = "trimtab probe measures them; trimtab run does it the first time"
+        return [*findings, Finding(what="probe", found="the devices were never measured", grade=Grade.NOTE, advice=advice)]
+    text = f"{plural(len(report.points), 'point')} of {moment_text(report.measured_at)}, fingerprint {report.fingerprint}"
+    return [*findings, Finding(what="probe", found=text)]
+
+
+def _server(session: Session) -> list[Finding]:
+    client = session.running()
+    if client is None:
+        return [Finding(what="server", found="not running; the first command that needs it starts it")]
+    status = client.status()
+    findings = [Finding(what="server", found=f"process {status.pid}, {plural(sum(status.num_jobs.values()), 'job')} known")]
+    return findings + [Finding(what="server", found=warning, grade=Grade.NOTE) for warning in status.warnings]
+
+
+_LOOKS: dict[str, Callable[[Session], list[Finding]]] = {
+    "trimtab": _installation,
+    "solver": _solver,
+    "devices": _devices,
+    "torch": _runtime,
+    "server": _server,
+}
