@@ -196,6 +196,7 @@ class ProbeKernel(StrEnum):
     OPTIMIZER = "optimizer"
     LAUNCH = "launch"
     UNIT_LAUNCH = "unit-launch"
+    CHECKPOINT_LAUNCH = "checkpoint-launch"
     RANK_START = "rank-start"
     ALL_REDUCE = "all-reduce"
     ALL_GATHER = "all-gather"
