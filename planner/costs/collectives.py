@@ -35,6 +35,8 @@ def group_spans(strategy: Strategy, devices_per_node: int) -> dict[str, GroupSpa
         per_node = max(1, min(size, devices_per_node // stride if stride <= devices_per_node else 1))
         spans[name] = GroupSpan(size=size, per_node=per_node)
         stride *= size
+    if strategy.pp > 1:
+        spans["pp ends"] = GroupSpan(size=2, per_node=2 if spans["pp"].num_nodes == 1 else 1)
     data = strategy.fsdp * strategy.dp
     inner = strategy.tp * strategy.cp
     spans["data"] = GroupSpan(

@@ -1,16 +1,18 @@
 """Peak tensor bytes of a rank, one entry per pipeline stage.
 
-Two moments decide: the start of the backward pass of the last forwarded micro-batch (everything saved plus logits), and the
-optimizer step (state and its temporaries). Sources: in-flight micro-batches of 1F1B [arXiv 2104.04473]; shares of sharded state
-[arXiv 1910.02054]; saved activations are those of the operation list.
+The backward pass of one micro-batch is walked operation by operation: what is saved shrinks, gradients grow, and each operation
+has its own temporaries; the highest moment is the peak. Beside it stand the sum of gradients over replicas (which flattens them)
+and the optimizer's update. Sources: in-flight micro-batches of 1F1B [arXiv 2104.04473]; sharded state [arXiv 1910.02054].
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from planner.costs.constants import MEMORY_ERROR_FRAC, RESIDENT_BYTES
 from planner.costs.operations import ELEMENT_BYTES
+from planner.costs.recompute import restored_bytes, saved_bytes
 from trimtab.estimate import Estimate
 from trimtab.plan import RankMemory
 from trimtab.strategy import PipelineSchedule, Precision, Recompute
@@ -24,33 +26,36 @@ if TYPE_CHECKING:
     from trimtab.workload import TrainWorkload
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Peak:
+    """The highest moment beyond parameters and optimizer state."""
+
+    total: float
+    gradients: float
+    activations: float
+    logits: float
+    transient: float
+
+
 def rank_memory(stage: Stage, train: TrainWorkload, strategy: Strategy, *, kind: DeviceKind, log: ConstantLog) -> RankMemory:
     """Memory of the ranks of one stage; the total carries the memory model's own error."""
     state = state_bytes(strategy.precision)
-    shard = strategy.fsdp
-    parameters = stage.parameters * state / (shard if strategy.zero_stage >= 3 else 1)
-    gradients = stage.parameters * state / (shard if strategy.zero_stage >= 2 else 1)
+    parameters = stage.parameters * state / (strategy.fsdp if strategy.zero_stage >= 1 else 1)
     moments = 2 if train.optimizer.kind is OptimizerKind.ADAMW else int(train.optimizer.momentum > 0)
-    optimizer = moments * stage.parameters * state / (shard if strategy.zero_stage >= 1 else 1)
-    in_flight = num_in_flight(strategy, stage.index)
-    layers = sum(block.count * saved_bytes(block, strategy.recompute) for block in stage.blocks if block.is_layer)
-    rest = sum(saved_bytes(block, Recompute.NONE) for block in stage.blocks if not block.is_layer and block.name != "head")
-    head = next((block for block in stage.blocks if block.name == "head"), None)
-    logits = saved_bytes(head, Recompute.NONE) if head else 0.0
-    transient = _transient(stage, strategy)
+    optimizer = moments * stage.parameters * state / (strategy.fsdp if strategy.zero_stage >= 1 else 1)
+    peak = max((_backward(stage, strategy), _update(stage, strategy)), key=lambda moment: moment.total)
     communication = _communication(stage, strategy)
-    activations = in_flight * (layers + rest)
-    total = parameters + gradients + optimizer + activations + logits + transient + communication
+    total = parameters + optimizer + peak.total + communication
     error = log.note(MEMORY_ERROR_FRAC.constant())
     return RankMemory(
         stage=stage.index,
         parameters_bytes=parameters,
-        gradients_bytes=gradients,
+        gradients_bytes=peak.gradients,
         optimizer_bytes=optimizer,
-        activations_bytes=activations,
-        logits_bytes=logits,
+        activations_bytes=peak.activations,
+        logits_bytes=peak.logits,
         communication_bytes=communication,
-        transient_bytes=transient,
+        transient_bytes=peak.transient,
         total_bytes=Estimate.within(total, error, origin=MEMORY_ERROR_FRAC.origin, source=MEMORY_ERROR_FRAC.source),
         resident_bytes=log.note(RESIDENT_BYTES[kind].constant()),
     )
@@ -62,38 +67,94 @@ def state_bytes(precision: Precision) -> int:
 
 
 def num_in_flight(strategy: Strategy, stage_index: int) -> int:
-    """Micro-batches whose activations a stage holds at once: min(m, p - i) for 1F1B, all for GPipe."""
+    """Micro-batches whose activations a stage holds at once: min(m, p - i) for 1F1B, all for GPipe.
+
+    With fewer micro-batches than stages the trainer runs GPipe.
+    """
     if strategy.pp == 1:
         return 1
     num_stages = strategy.pp * strategy.virtual_stages
-    if strategy.schedule is PipelineSchedule.GPIPE:
+    if strategy.schedule is PipelineSchedule.GPIPE or strategy.num_micro_batches < strategy.pp:
         return strategy.num_micro_batches
     return min(strategy.num_micro_batches, num_stages - stage_index)
 
 
-def saved_bytes(block: Block, recompute: Recompute) -> float:
+def block_saved_bytes(block: Block, recompute: Recompute) -> float:
     """What one run of the block keeps for its backward pass."""
-    if recompute is Recompute.FULL and block.is_layer:
-        return block.input_bytes
-    kept = sum(operation.saved_bytes for operation in block.operations)
-    if recompute is Recompute.SELECTIVE and block.is_layer:
-        kept -= sum(operation.saved_bytes for operation in block.operations if operation.name == "attention")
-    return kept
+    chosen = recompute if block.is_layer else Recompute.NONE
+    return saved_bytes(block.operations, chosen, input_bytes=block.input_bytes)
 
 
-def _transient(stage: Stage, strategy: Strategy) -> float:
-    """The largest temporary of a backward operation, and one whole layer where it is computed again."""
-    live = max((op.backward_live_bytes for block in stage.blocks for op in block.operations), default=0.0)
-    if strategy.recompute is Recompute.FULL:
-        live += max((saved_bytes(block, Recompute.NONE) for block in stage.blocks if block.is_layer), default=0.0)
-    return live
+def _backward(stage: Stage, strategy: Strategy) -> _Peak:
+    """Walks the backward pass of one micro-batch while the others in flight are whole."""
+    state = state_bytes(strategy.precision)
+    one = sum(block.count * block_saved_bytes(block, strategy.recompute) for block in stage.blocks)
+    others = (num_in_flight(strategy, stage.index) - 1) * one
+    whole_gradients = stage.parameters * state / (strategy.fsdp if strategy.zero_stage >= 2 else 1)
+    accumulated = whole_gradients if strategy.num_micro_batches > 1 else 0.0
+    left, grown, best = one, 0.0, _Peak(total=0.0, gradients=0.0, activations=0.0, logits=0.0, transient=0.0)
+    for block in reversed(stage.blocks):
+        for _ in range(block.count):
+            left, grown, moment = _walk_block(block, strategy, left, grown)
+            gradients = max(accumulated, min(grown, whole_gradients)) if strategy.zero_stage >= 2 else max(accumulated, grown)
+            total = others + moment.total + gradients
+            if total > best.total:
+                best = _Peak(
+                    total=total,
+                    gradients=gradients,
+                    activations=others + moment.activations,
+                    logits=moment.logits,
+                    transient=moment.transient,
+                )
+    return best
+
+
+def _walk_block(block: Block, strategy: Strategy, left: float, grown: float) -> tuple[float, float, _Peak]:
+    """One run of a block's backward: what is left saved, the gradients grown, and its highest moment without gradients."""
+    state = state_bytes(strategy.precision)
+    recompute = strategy.recompute if block.is_layer else Recompute.NONE
+    restored = restored_bytes(block.operations, recompute)
+    stream = block.input_bytes
+    best = _Peak(total=0.0, gradients=0.0, activations=0.0, logits=0.0, transient=0.0)
+    here = block_saved_bytes(block, strategy.recompute) + restored
+    before = left - block_saved_bytes(block, strategy.recompute)
+    own = sum(operation.saved_bytes for operation in block.operations)
+    for operation in reversed(block.operations):
+        scratch = operation.weights * state if strategy.num_micro_batches > 1 else 0.0
+        is_loss = operation.name == "cross-entropy"
+        transient = operation.backward_live_bytes + stream + scratch
+        total = before + here + transient
+        if total > best.total:
+            logits = operation.saved_bytes + operation.backward_live_bytes if is_loss else 0.0
+            best = _Peak(
+                total=total,
+                gradients=0.0,
+                activations=before + here - (operation.saved_bytes if is_loss else 0.0),
+                logits=logits,
+                transient=transient - (operation.backward_live_bytes if is_loss else 0.0),
+            )
+        here -= operation.saved_bytes * (here / own if own and recompute is not Recompute.NONE else 1.0)
+        own -= operation.saved_bytes
+        grown += operation.weights * state
+    return before, grown, best
+
+
+def _update(stage: Stage, strategy: Strategy) -> _Peak:
+    """After the backward pass: whole gradients, twice while replicas add them up in flat buckets."""
+    state = state_bytes(strategy.precision)
+    gradients = stage.parameters * state / (strategy.fsdp if strategy.zero_stage >= 1 else 1)
+    flat = gradients if strategy.dp > 1 and strategy.fsdp == 1 else 0.0
+    return _Peak(total=gradients + flat, gradients=gradients, activations=0.0, logits=0.0, transient=flat)
 
 
 def _communication(stage: Stage, strategy: Strategy) -> float:
-    """Gathered parameters of two units (sharded data parallel) and pipeline buffers of both directions."""
+    """Gathered parameters of sharded units, and the pipeline's buffers of both directions."""
     width = ELEMENT_BYTES[strategy.precision]
     gathered = 0.0
-    if strategy.zero_stage >= 3:
-        units = sorted((float(block.parameters) for block in stage.blocks for _ in range(block.count)), reverse=True)
-        gathered = sum(units[:2]) * width
+    if strategy.zero_stage >= 1:
+        layers = [float(block.parameters) for block in stage.blocks if block.is_layer]
+        rest = sum(block.parameters for block in stage.blocks if not block.is_layer)
+        layer = max(layers, default=0.0)
+        whole = stage.parameters if strategy.zero_stage < 3 else rest + 2 * layer
+        gathered = (whole + layer) * width
     return gathered + 2.0 * stage.boundary_bytes

@@ -38,9 +38,9 @@ def pipeline_seconds(
 
 
 def stage_order(strategy: Strategy, stage: int, num_stages: int) -> list[tuple[bool, int]]:
-    """(is forward, micro-batch) in the order in which a stage runs them."""
+    """(is forward, micro-batch) in the order in which a stage runs them; GPipe where 1F1B has too few micro-batches."""
     num_micro = strategy.num_micro_batches
-    if strategy.schedule is PipelineSchedule.GPIPE:
+    if strategy.schedule is PipelineSchedule.GPIPE or num_micro < num_stages:
         return [(True, i) for i in range(num_micro)] + [(False, i) for i in range(num_micro)]
     warm_up = min(num_micro, num_stages - stage)
     order = [(True, i) for i in range(warm_up)]

@@ -34,7 +34,7 @@ DISTANCE_POWER = 3.0
 MIN_KERNEL_SHARE = 0.2
 """A kernel keeps at least this share of its measured time when the launch is taken off."""
 
-FIXED = frozenset({ProbeKernel.LAUNCH, ProbeKernel.UNIT_LAUNCH, ProbeKernel.RANK_START})
+FIXED = frozenset({ProbeKernel.LAUNCH, ProbeKernel.CHECKPOINT_LAUNCH, ProbeKernel.UNIT_LAUNCH, ProbeKernel.RANK_START})
 COLLECTIVES = frozenset({ProbeKernel.ALL_REDUCE, ProbeKernel.ALL_GATHER, ProbeKernel.REDUCE_SCATTER, ProbeKernel.SEND_RECEIVE})
 _NUM_SIZES = {
     ProbeKernel.MATMUL: 3,
@@ -66,8 +66,7 @@ class ProbedTimes:
         self._num_ranks = num_ranks
         self._roofline = RooflineTimes(context, num_ranks=num_ranks)
         self._log = ConstantLog()
-        self._tables = _Tables(report)
-        self._cache: dict[tuple[ProbeKernel, tuple[int, ...], Precision], Seconds] = {}
+        self._tables = _tables_of(report)
         self.overlaps = context.device_type.kind is not DeviceKind.CPU
 
     def constants(self) -> tuple[Constant, ...]:
@@ -76,10 +75,18 @@ class ProbedTimes:
 
     def kernel(self, work: Work, precision: Precision) -> Seconds:
         """Interpolated time of the kernel with this provider's number of ranks at work."""
-        key = (work.kernel, work.shape, precision)
-        found = self._cache.get(key)
+        cache = self._tables.cache
+        key = (self._num_ranks, work.kernel, work.shape, precision)
+        found = cache.get(key)
         if found is None:
-            found = self._cache[key] = self._kernel(work, precision)
+            measured = self._kernel(work, precision)
+            if measured is None:
+                return self._roofline.kernel(work, precision)
+            found = cache[key] = measured
+        if work.kernel is ProbeKernel.MATMUL:
+            rows, inner, columns = work.shape[:3]
+            self._note(f"matmul {precision}, FLOP/s at {rows} x {inner} x {columns}", 2.0 * rows * inner * columns / found.value)
+        self._log.note(PROBED_ERROR_FRAC.constant())
         return found
 
     def exchange(self, exchange: Exchange, spans: Mapping[str, GroupSpan]) -> Seconds:
@@ -96,20 +103,14 @@ class ProbedTimes:
         across = self._roofline.exchange(exchange, spans)
         return across if across.value > inside.value else inside
 
-    def _kernel(self, work: Work, precision: Precision) -> Seconds:
+    def _kernel(self, work: Work, precision: Precision) -> Seconds | None:
         if work.kernel in FIXED:
-            fixed = self._tables.fixed(work, self._num_ranks)
-            return fixed if fixed is not None else self._roofline.kernel(work, precision)
+            return self._tables.fixed(work, self._num_ranks)
         alone = self._tables.alone(work, precision)
         if alone is None:
-            return self._roofline.kernel(work, precision)
+            return None
         slowdown = self._tables.slowdown(work, self._num_ranks)
-        if work.kernel is ProbeKernel.MATMUL:
-            rate = 2.0 * math.prod(work.shape[:3]) / alone.value
-            self._note(f"matmul {precision}, FLOP/s at {work.shape[0]} x {work.shape[1]} x {work.shape[2]}", rate)
-        error = math.hypot(alone.error_frac, PROBED_ERROR_FRAC.value)
-        self._log.note(PROBED_ERROR_FRAC.constant())
-        return Seconds(value=alone.value * slowdown, error_frac=error)
+        return Seconds(value=alone.value * slowdown, error_frac=math.hypot(alone.error_frac, PROBED_ERROR_FRAC.value))
 
     def _note(self, name: str, value: float) -> None:
         source = f"trimtab probe {self._report.fingerprint} of {self._report.measured_at.date().isoformat()}"
@@ -117,9 +118,10 @@ class ProbedTimes:
 
 
 class _Tables:
-    """Measured points, sorted by what they can be compared with."""
+    """Measured points, sorted by what they can be compared with. ``cache`` holds kernel times that were interpolated before."""
 
     def __init__(self, report: ProbeReport) -> None:
+        self.cache: dict[tuple[int, ProbeKernel, tuple[int, ...], Precision], Seconds] = {}
         self._fixed: dict[tuple[ProbeKernel, tuple[int, ...]], list[ProbePoint]] = {}
         self._collectives: dict[tuple[ProbeKernel, int], list[tuple[float, float, float]]] = {}
         self._seconds: dict[tuple[ProbeKernel, str, tuple[int, ...], int], ProbePoint] = {}
@@ -239,6 +241,20 @@ class _Tables:
                 entry = (point.num_ranks, math.log(max(1.0, amount)), max(1.0, point.seconds / base.seconds))
                 out.setdefault(point.kernel, []).append(entry)
         return out
+
+
+_RECENT: dict[int, tuple[ProbeReport, _Tables]] = {}
+_NUM_RECENT = 8
+
+
+def _tables_of(report: ProbeReport) -> _Tables:
+    """The tables of a report; those of the last few reports are kept, since a plan asks thousands of times."""
+    found = _RECENT.get(id(report))
+    if found is None:
+        while len(_RECENT) >= _NUM_RECENT:
+            _RECENT.pop(next(iter(_RECENT)))
+        found = _RECENT[id(report)] = (report, _Tables(report))
+    return found[1]
 
 
 def isotonic(values: Sequence[float], weights: Sequence[float]) -> list[float]:

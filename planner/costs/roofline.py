@@ -79,6 +79,7 @@ class RooflineTimes:
         return {
             ProbeKernel.LAUNCH: self._shares.launch_s,
             ProbeKernel.UNIT_LAUNCH: self._shares.unit_launch_s,
+            ProbeKernel.CHECKPOINT_LAUNCH: self._shares.checkpoint_launch_s,
             ProbeKernel.RANK_START: self._shares.rank_start_s,
         }.get(kernel)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from planner.costs.operations import (
     Slice,
+    closing_norm,
     embedding_operations,
-    final_norm_operations,
     head_operations,
     layer_operations,
 )
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """``count`` equal runs of operations and the parameters that each owns on one rank before sharding over data ranks."""
+    """``count`` equal runs of operations and the parameters that each owns on one rank before sharding over data ranks.
+
+    ``input_bytes`` is the residual stream that enters it.
+    """
 
     name: str
     operations: tuple[Operation, ...]
@@ -34,6 +37,7 @@ class Block:
     parameters: int
     num_tensors: int
     is_layer: bool = False
+    table: int = 0
     input_bytes: float = 0.0
 
 
@@ -49,6 +53,11 @@ class Stage:
     def parameters(self) -> int:
         """Parameters on one rank after tensor parallelism, before sharding over data ranks."""
         return sum(block.count * block.parameters for block in self.blocks)
+
+    @property
+    def embedding_weights(self) -> int:
+        """Elements of the token embedding that this stage holds, 0 where it has none; the tied head counts as embedding."""
+        return sum(block.table for block in self.blocks)
 
     @property
     def num_tensors(self) -> int:
@@ -124,13 +133,22 @@ def _stage_blocks(model: ModelSpec, train: TrainWorkload, strategy: Strategy, sp
                 parameters=-(-own.layer.matrices // strategy.tp) + own.layer.norms,
                 num_tensors=_layer_tensors(stack),
                 is_layer=True,
-                input_bytes=float(part.tokens * model.hidden_size * part.element_bytes),
+                input_bytes=_stream_bytes(model, part),
             )
         )
         closes = stack.role is StackRole.ENCODER and _ends_stack(layers, first, last, stack)
         if closes:
-            operations = final_norm_operations(model, stack, part)
-            blocks.append(Block(name="encoder norm", operations=operations, count=1, parameters=own.final_norm, num_tensors=1))
+            operations = closing_norm(model, stack, part)
+            blocks.append(
+                Block(
+                    name="encoder norm",
+                    operations=operations,
+                    count=1,
+                    parameters=own.final_norm,
+                    num_tensors=1,
+                    input_bytes=_stream_bytes(model, part),
+                )
+            )
     if last == len(layers):
         blocks.append(_head_block(model, train, strategy, blocks))
     return tuple(blocks)
@@ -154,7 +172,9 @@ def _embedding_block(model: ModelSpec, stack: StackSpec, part: Slice, *, shared:
         operations=embedding_operations(model, part),
         count=1,
         parameters=table + positions,
+        table=table,
         num_tensors=int(not shared) + int(learned),
+        input_bytes=_stream_bytes(model, part),
     )
 
 
@@ -169,8 +189,14 @@ def _head_block(model: ModelSpec, train: TrainWorkload, strategy: Strategy, befo
         operations=head_operations(model, stack, part),
         count=1,
         parameters=own.final_norm + table,
+        table=table if model.tied_embeddings else 0,
         num_tensors=1 + int(not shared),
+        input_bytes=_stream_bytes(model, part),
     )
+
+
+def _stream_bytes(model: ModelSpec, part: Slice) -> float:
+    return float(part.stream_tokens * model.hidden_size * part.width)
 
 
 def _layer_tensors(stack: StackSpec) -> int:
@@ -190,6 +216,6 @@ def _boundary_bytes(model: ModelSpec, train: TrainWorkload, strategy: Strategy, 
         tokens = target
     else:
         tokens = source if encoder_left else source + (target if len(rest) < model.stack(StackRole.DECODER).num_layers else 0)
-    element = stack_slice(rest[0], train, strategy).element_bytes
+    element = stack_slice(rest[0], train, strategy).width
     share = strategy.tp if strategy.sequence_parallel else 1
     return float(width * tokens * element) / share

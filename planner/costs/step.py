@@ -10,23 +10,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from planner.costs.collectives import group_spans
-from planner.costs.constants import (
-    CHECKPOINT_BYTES_PER_S,
-    EVALUATION_BATCHES,
-    INTERFERENCE_FRAC,
-    MICRO_BATCH_OVERHEAD_S,
-)
-from planner.costs.memory import rank_memory, state_bytes
-from planner.costs.operations import ELEMENT_BYTES
+from planner.costs.constants import CHECKPOINT_BYTES_PER_S, EVALUATION_BATCHES
+from planner.costs.memory import rank_memory
+from planner.costs.micro_batch import StageTime, StageTimer, TimeSum
 from planner.costs.pipeline import pipeline_seconds
 from planner.costs.probed import ProbedTimes
 from planner.costs.roofline import RooflineTimes
 from planner.costs.stages import build_stages
-from planner.costs.types import ConstantLog, Exchange, Operation, Prediction, Seconds, Work
+from planner.costs.types import ConstantLog, Exchange, Prediction, Work
+from planner.costs.update import reduction_seconds, update_seconds
 from trimtab.estimate import Estimate, Origin
 from trimtab.inventory import ProbeKernel
 from trimtab.plan import TimePart
-from trimtab.strategy import Precision, Recompute
 
 if TYPE_CHECKING:
     from planner.costs.stages import Stage
@@ -40,28 +35,14 @@ FRAMEWORKS = ("trimtab",)
 """Trainers whose habits the model mirrors."""
 
 
-@dataclass(slots=True)
-class _Sum:
-    """Seconds with the error of their parts; the parts err together, so errors add."""
-
-    value: float = 0.0
-    error: float = 0.0
-
-    def add(self, seconds: Seconds, count: float = 1.0) -> None:
-        self.value += seconds.value * count
-        self.error += seconds.value * seconds.error_frac * count
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _StageTime:
-    """One micro-batch on one stage, in seconds."""
+class _Problem:
+    """What the parts of a step are made from."""
 
-    forward_s: float
-    backward_s: float
-    recompute_s: float
-    tensor_s: float
-    shard_s: float
-    error_s: float
+    train: TrainWorkload
+    strategy: Strategy
+    times: KernelTimes
+    spans: dict[str, GroupSpan]
 
 
 def predict(*, model: ModelSpec, train: TrainWorkload, strategy: Strategy, context: DeviceContext) -> Prediction:
@@ -75,9 +56,11 @@ def predict(*, model: ModelSpec, train: TrainWorkload, strategy: Strategy, conte
     times = kernel_times(context, strategy)
     spans = group_spans(strategy, max(1, context.shape.devices_per_node))
     stages = build_stages(model, train, strategy)
-    stage_times = [_stage_time(stage, strategy, times, spans, log) for stage in stages]
+    timer = StageTimer(strategy, times, spans, log)
+    stage_times = [timer.time(stage) for stage in stages]
     memory = tuple(rank_memory(stage, train, strategy, kind=context.device_type.kind, log=log) for stage in stages)
-    parts, error_s = _parts(stages, stage_times, train, strategy, times, spans)
+    problem = _Problem(train=train, strategy=strategy, times=times, spans=spans)
+    parts, error_s = _parts(stages, stage_times, problem)
     total = sum(part.seconds for part in parts)
     for constant in times.constants():
         log.note(constant)
@@ -101,166 +84,35 @@ def kernel_times(context: DeviceContext, strategy: Strategy) -> KernelTimes:
     return RooflineTimes(context, num_ranks=ranks_per_node)
 
 
-def _stage_time(
-    stage: Stage, strategy: Strategy, times: KernelTimes, spans: dict[str, GroupSpan], log: ConstantLog
-) -> _StageTime:
-    precision = strategy.precision
-    forward, backward, again, tensor, shard = _Sum(), _Sum(), _Sum(), _Sum(), _Sum()
-    launch = (
-        times.kernel(Work(kernel=ProbeKernel.LAUNCH, shape=(0,)), precision),
-        times.kernel(Work(kernel=ProbeKernel.LAUNCH, shape=(1,)), precision),
-    )
-    for block in stage.blocks:
-        once = _Sum()
-        for operation in block.operations:
-            _add_works(once, operation.forward, times, precision)
-            once.add(launch[0], operation.launches[0])
-            for work in operation.backward:
-                backward.add(times.kernel(work, precision), work.count * block.count)
-            backward.add(launch[1], operation.launches[1] * block.count)
-            for exchange in (*operation.forward_exchanges, *operation.backward_exchanges):
-                tensor.add(times.exchange(exchange, spans), exchange.count * block.count)
-        forward.value += once.value * block.count
-        forward.error += once.error * block.count
-        recomputed = _recomputed(block.operations, strategy.recompute) if block.is_layer else ()
-        for operation in recomputed:
-            _add_works(again, operation.forward, times, precision, count=block.count)
-            for exchange in operation.forward_exchanges:
-                tensor.add(times.exchange(exchange, spans), exchange.count * block.count)
-    _add_accumulation(backward, stage, strategy, times)
-    _add_sharding(shard, stage, strategy, times, spans)
-    compute = forward.value + backward.value + again.value
-    overhead = log.note(MICRO_BATCH_OVERHEAD_S.constant())
-    exposed = shard.value
-    if times.overlaps and shard.value:
-        interference = log.note(INTERFERENCE_FRAC.constant())
-        exposed = max(compute, shard.value) + interference * min(compute, shard.value) - compute
-    return _StageTime(
-        forward_s=forward.value + overhead,
-        backward_s=backward.value,
-        recompute_s=again.value,
-        tensor_s=tensor.value,
-        shard_s=exposed,
-        error_s=forward.error + backward.error + again.error + tensor.error + shard.error,
-    )
-
-
-def _add_works(total: _Sum, works: tuple[Work, ...], times: KernelTimes, precision: Precision, *, count: int = 1) -> None:
-    for work in works:
-        total.add(times.kernel(work, precision), work.count * count)
-
-
-def _recomputed(operations: tuple[Operation, ...], recompute: Recompute) -> tuple[Operation, ...]:
-    if recompute is Recompute.FULL:
-        return operations
-    if recompute is Recompute.SELECTIVE:
-        return tuple(operation for operation in operations if operation.name == "attention")
-    return ()
-
-
-def _add_accumulation(total: _Sum, stage: Stage, strategy: Strategy, times: KernelTimes) -> None:
-    """Gradients of all micro-batches but the first are added to those that are there."""
-    num_micro = strategy.num_micro_batches
-    if num_micro < 2:
-        return
-    work = Work(kernel=ProbeKernel.ELEMENTWISE, shape=(max(1, stage.parameters // max(1, stage.num_tensors)), 3))
-    total.add(times.kernel(work, _state_precision(strategy)), stage.num_tensors * (num_micro - 1) / num_micro)
-
-
-def _add_sharding(total: _Sum, stage: Stage, strategy: Strategy, times: KernelTimes, spans: dict[str, GroupSpan]) -> None:
-    """ZeRO-3: each micro-batch gathers every unit for the forward and the backward pass and scatters its gradients once."""
-    if strategy.fsdp == 1 or strategy.zero_stage < 2:
-        return
-    width = ELEMENT_BYTES[strategy.precision]
-    unit = times.kernel(Work(kernel=ProbeKernel.UNIT_LAUNCH, shape=()), strategy.precision)
-    for block in stage.blocks:
-        num_bytes = float(block.parameters * width)
-        if strategy.zero_stage >= 3:
-            gather = Exchange(kernel=ProbeKernel.ALL_GATHER, group="fsdp", num_bytes=num_bytes)
-            total.add(times.exchange(gather, spans), 2 * block.count)
-        scatter = Exchange(kernel=ProbeKernel.REDUCE_SCATTER, group="fsdp", num_bytes=num_bytes)
-        total.add(times.exchange(scatter, spans), block.count)
-        total.add(unit, block.count)
-
-
-def _parts(
-    stages: tuple[Stage, ...],
-    stage_times: list[_StageTime],
-    train: TrainWorkload,
-    strategy: Strategy,
-    times: KernelTimes,
-    spans: dict[str, GroupSpan],
-) -> tuple[tuple[TimePart, ...], float]:
+def _parts(stages: tuple[Stage, ...], stage_times: list[StageTime], problem: _Problem) -> tuple[tuple[TimePart, ...], float]:
     """The parts of a step; together they are the step. The second value is the error in seconds."""
+    strategy = problem.strategy
     num_micro = strategy.num_micro_batches
-    sends = _Sum()
-    sends_s = []
+    sends, sends_s = TimeSum(), []
     for stage in stages[:-1]:
         exchange = Exchange(kernel=ProbeKernel.SEND_RECEIVE, group="pp", num_bytes=stage.boundary_bytes)
-        seconds = times.exchange(exchange, spans)
+        seconds = problem.times.exchange(exchange, problem.spans)
         sends.add(seconds, 2 * num_micro)
         sends_s.append(seconds.value)
-    forward = [time.forward_s + (time.tensor_s + time.shard_s) / 2 for time in stage_times]
-    backward = [time.backward_s + time.recompute_s + (time.tensor_s + time.shard_s) / 2 for time in stage_times]
+    forward, backward = [time.way_there_s for time in stage_times], [time.way_back_s for time in stage_times]
     length = pipeline_seconds(forward, backward, sends_s, strategy)
-    slowest = max(
-        stage_times, key=lambda time: time.forward_s + time.backward_s + time.recompute_s + time.tensor_s + time.shard_s
-    )
-    busy = num_micro * (slowest.forward_s + slowest.backward_s + slowest.recompute_s + slowest.tensor_s + slowest.shard_s)
-    reduction = _reduction(stages, strategy, times, spans)
-    optimizer = _optimizer(stages, train, strategy, times, spans)
+    slowest = max(stage_times, key=lambda time: time.total_s)
+    busy = num_micro * slowest.total_s
+    reduction = reduction_seconds(stages, strategy, problem.times, problem.spans)
+    optimizer = update_seconds(stages, problem.train, strategy, problem.times, problem.spans)
     parts = [
         TimePart(name="forward", seconds=num_micro * slowest.forward_s),
         TimePart(name="backward", seconds=num_micro * slowest.backward_s),
         TimePart(name="recompute", seconds=num_micro * slowest.recompute_s),
         TimePart(name="tensor communication", seconds=num_micro * slowest.tensor_s),
         TimePart(name="shard communication", seconds=num_micro * slowest.shard_s),
-        TimePart(name="pipeline bubble and sends", seconds=length - busy),
+        TimePart(name="pipeline bubble and sends", seconds=length - busy if len(stages) > 1 else 0.0),
         TimePart(name="gradient reduction", seconds=reduction.value),
         TimePart(name="optimizer", seconds=optimizer.value),
     ]
-    bubble_share = length / busy if busy else 1.0
-    error_s = num_micro * slowest.error_s * bubble_share + sends.error + reduction.error + optimizer.error
+    stretch = length / busy if busy else 1.0
+    error_s = num_micro * slowest.error_s * stretch + sends.error + reduction.error + optimizer.error
     return tuple(part for part in parts if part.seconds != 0.0), error_s
-
-
-def _reduction(stages: tuple[Stage, ...], strategy: Strategy, times: KernelTimes, spans: dict[str, GroupSpan]) -> _Sum:
-    """Once per step: all-reduce of gradients over dp (of the shard, under sharding), and what ZeRO-1 adds."""
-    total = _Sum()
-    parameters = max(stage.parameters for stage in stages) * state_bytes(strategy.precision)
-    if strategy.zero_stage == 1:
-        total.add(times.exchange(Exchange(kernel=ProbeKernel.REDUCE_SCATTER, group="fsdp", num_bytes=parameters), spans))
-    if strategy.zero_stage in (1, 2):
-        total.add(times.exchange(Exchange(kernel=ProbeKernel.ALL_GATHER, group="fsdp", num_bytes=parameters), spans))
-    if strategy.dp > 1:
-        own = parameters / strategy.fsdp
-        total.add(times.exchange(Exchange(kernel=ProbeKernel.ALL_REDUCE, group="dp", num_bytes=own), spans))
-    return total
-
-
-def _optimizer(
-    stages: tuple[Stage, ...],
-    train: TrainWorkload,
-    strategy: Strategy,
-    times: KernelTimes,
-    spans: dict[str, GroupSpan],
-) -> _Sum:
-    """Update of the largest stage's share of the parameters; clipping reads all gradients, joins norms, and scales them."""
-    total = _Sum()
-    stage = max(stages, key=lambda item: item.parameters)
-    own = max(1, stage.parameters // (strategy.fsdp if strategy.zero_stage >= 1 else 1))
-    precision = _state_precision(strategy)
-    total.add(times.kernel(Work(kernel=ProbeKernel.OPTIMIZER, shape=(own, stage.num_tensors)), precision))
-    if train.optimizer.clip_norm > 0:
-        total.add(times.kernel(Work(kernel=ProbeKernel.REDUCTION, shape=(own,)), precision))
-        total.add(times.kernel(Work(kernel=ProbeKernel.ELEMENTWISE, shape=(own, 2)), precision))
-        if strategy.world_size > 1:
-            total.add(times.exchange(Exchange(kernel=ProbeKernel.ALL_REDUCE, group="all", num_bytes=8.0), spans))
-    return total
-
-
-def _state_precision(strategy: Strategy) -> Precision:
-    return Precision.FP64 if strategy.precision is Precision.FP64 else Precision.FP32
 
 
 def _fixed(

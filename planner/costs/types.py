@@ -67,7 +67,8 @@ class Operation:
     """One step of the forward pass of a micro-batch on one rank, with its backward.
 
     ``saved_bytes`` is what autograd keeps from it until its backward has run (each tensor is counted by one operation only);
-    ``live_bytes`` what exists beside that while it runs forward, ``backward_live_bytes`` while it runs backward.
+    ``kept_bytes`` what selective recompute keeps of it. ``live_bytes`` exists beside that while it runs forward,
+    ``backward_live_bytes`` while it runs backward. ``weights`` are the parameters that it reads, in elements on this rank.
     ``launches`` counts kernels that move no data worth counting (views and the like), forward and backward.
     """
 
@@ -77,8 +78,10 @@ class Operation:
     forward_exchanges: tuple[Exchange, ...] = ()
     backward_exchanges: tuple[Exchange, ...] = ()
     saved_bytes: float = 0.0
+    kept_bytes: float = 0.0
     live_bytes: float = 0.0
     backward_live_bytes: float = 0.0
+    weights: int = 0
     launches: tuple[int, int] = (0, 0)
 
 

@@ -21,8 +21,8 @@ import torch.distributed as dist
 from trimtab.inventory import DeviceKind, ProbeKernel
 from workers.probe.collectives import KERNELS, Ring, sample_collective
 from workers.probe.kernels import calls_autograd, calls_per_run, gradient_call, prepare
+from workers.probe.overheads import sample_checkpoint, sample_units
 from workers.probe.points import Grid, Point, busy_points, grid, kernel_points
-from workers.probe.sharded import sample_units
 from workers.probe.timing import Slot, quantile, sample
 
 MIN_SHARE = 0.1
@@ -54,6 +54,14 @@ class ProbeRank:
                     self._kernel(point, num_ranks=self.num_ranks)
                     dist.barrier()
                 self.progress("kernels", (turn * len(points) + index + 1) / (self.passes * len(points)))
+
+    def overheads(self) -> None:
+        """What torch's checkpoint costs, on one rank."""
+        if self.rank == 0:
+            layer, operator = sample_checkpoint(self.device)
+            self.write(ProbeKernel.CHECKPOINT_LAUNCH, "fp32", (0,), 1, layer)
+            self.write(ProbeKernel.CHECKPOINT_LAUNCH, "fp32", (1,), 1, operator)
+        dist.barrier()
 
     def _kernel(self, point: Point, *, num_ranks: int) -> None:
         if num_ranks == 1 and self.rank:
@@ -144,6 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     dist.barrier()
     probe.write(ProbeKernel.RANK_START, "fp32", (), world_size, [time.time() - options.started_at])
     probe.kernels()
+    probe.overheads()
     if world_size > 1:
         probe.collectives()
     dist.barrier()

@@ -1,14 +1,17 @@
-"""Times what sharded data parallelism costs beside its messages: the hooks of a unit."""
+"""Times what frameworks cost beside kernels and messages: hooks of a sharded unit, torch's checkpoint."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from trimtab.inventory import ProbeKernel
 from workers.probe.collectives import Ring, sample_collective
@@ -16,11 +19,12 @@ from workers.probe.collectives import Ring, sample_collective
 NUM_RUNS = 12
 NUM_UNITS = 4
 WIDTH = 8
+CHAIN = 16
 
 
 def sample_units(ring: Ring) -> list[float]:
     """Seconds of one fully sharded unit, forward and backward, beyond its modules and its three smallest collectives."""
-    mesh = _mesh(ring)
+    mesh = DeviceMesh.from_group(ring.group, ring.device.type, mesh_dim_names=("probe",))
     layers = [nn.Linear(WIDTH, WIDTH, bias=False, device=ring.device) for _ in range(NUM_UNITS)]
     plain = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False, device=ring.device) for _ in range(NUM_UNITS)))
     for layer in layers:
@@ -36,15 +40,45 @@ def sample_units(ring: Ring) -> list[float]:
     return [max(0.0, (a - b) / NUM_UNITS - messages) for a, b in zip(ours, theirs, strict=True)]
 
 
-def _mesh(ring: Ring) -> DeviceMesh:
-    return DeviceMesh.from_group(ring.group, ring.device.type, mesh_dim_names=("probe",))
+def sample_checkpoint(device: torch.device) -> tuple[list[float], list[float]]:
+    """Seconds of one checkpointed layer beyond its kernels, and of each operator beside that under selective checkpointing."""
+    x = torch.zeros(WIDTH, WIDTH, device=device, requires_grad=True)
+
+    def chain(value: Tensor) -> Tensor:
+        for _ in range(CHAIN):
+            value = value * 1.0
+        return value
+
+    def policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+        return CheckpointPolicy.PREFER_RECOMPUTE
+
+    contexts = partial(create_selective_checkpoint_contexts, policy)
+    plain = _runs(lambda: chain(x).sum(), device)
+    full = _runs(lambda: checkpoint(chain, x, use_reentrant=False, preserve_rng_state=False).sum(), device)
+    sorting = _runs(
+        lambda: checkpoint(chain, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts).sum(), device
+    )
+    with torch.no_grad():
+        once = _times(lambda: chain(x), device)
+    layer = [max(0.0, a - b - c) for a, b, c in zip(full, plain, once, strict=True)]
+    operator = [max(0.0, (a - b) / CHAIN) for a, b in zip(sorting, full, strict=True)]
+    return layer, operator
 
 
 def _runs(forward: Callable[[], Tensor], device: torch.device) -> list[float]:
+    """Seconds of forward and backward."""
+
+    def both() -> None:
+        forward().backward()
+
+    return _times(both, device)
+
+
+def _times(run: Callable[[], object], device: torch.device) -> list[float]:
     out = []
     for index in range(NUM_RUNS + 2):
         started = time.perf_counter()
-        forward().backward()
+        run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         if index >= 2:
