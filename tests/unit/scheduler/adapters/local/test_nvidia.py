@@ -137,7 +137,7 @@ def test_a_known_gpu_has_the_catalogues_figures_and_its_own_links() -> None:
 
 
 def test_an_unknown_gpu_is_derived_from_its_clocks_and_widths() -> None:
-    """The stand-in has an H100's clocks and widths: what is derived must come near its data sheet (67 and 989 TFLOP/s, 3.35 TB/s)."""
+    """The stand-in has an H100's clocks and widths: the derived must come near its data sheet (67, 989 TFLOP/s, 3.35 TB/s)."""
     kind = nvidia.look(FakeNvml(name=b"NVIDIA Future 9000", nvlinks=0)).gpus[0].type
     assert kind.name == "nvidia-future-9000"
     assert kind.peak_flops["fp32"] == pytest.approx(67e12, rel=0.01)
