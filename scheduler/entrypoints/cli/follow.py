@@ -15,6 +15,7 @@ from scheduler.entrypoints.cli.progress import ProgressDisplay, open_display
 from trimtab.client import Client
 from trimtab.errors import NotFoundError, UnavailableError
 from trimtab.job import JOB_ENDS, JobState
+from trimtab.lifecycle import AttemptState
 from trimtab.views import EventView, JobView
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class _RankLog:
 
 @dataclass(slots=True)
 class Follower:
-    """One job on its way. ``show_logs``: what the ranks print goes to stdout as it comes, marked by rank where there are several."""
+    """One job on its way. ``show_logs``: what the ranks print goes to stdout, marked by rank where there are several."""
 
     session: Session
     client: Client
@@ -123,8 +124,8 @@ class Follower:
     def _pump(self, client: Client, view: JobView, display: ProgressDisplay) -> None:
         """Print what the ranks wrote since the last time."""
         newest = newest_attempt(view)
-        if newest is None:
-            return
+        if newest is None or newest.state is AttemptState.STARTING:
+            return  # only when all ranks run is it known how many logs there are, and so whether they need marks
         if newest.ref.number != self._attempt:
             if self._attempt:
                 self._drain(client, self._attempt)

@@ -81,7 +81,7 @@ def usd_text(value: float) -> str:
         return f"${value:,.0f}"
     if abs(value) >= 0.995:
         return f"${value:,.2f}"
-    return f"${digits(value, 2)}"
+    return f"${digits(value, 2)}" if value >= 1e-4 else "<$0.0001"
 
 
 def interval_text(estimate: Estimate, unit: str) -> str:
