@@ -12,6 +12,7 @@ import math
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -185,19 +186,27 @@ def _starting_highs(start: Mapping[int, float] | None, variables: Sequence[Any])
                 lp.solverModel.setSolution(len(pairs), [column for column, _ in pairs], [value for _, value in pairs])
             lp.solverModel.run()
 
+        def findSolutionValues(self, lp: Any) -> Any:
+            try:
+                return super().findSolutionValues(lp)
+            except KeyError:  # line 3 knows no status for a limit on work; status and values are read from HiGHS itself
+                return 0, 0
+
     return StartingHighs
 
 
 def _cbc(*, time_limit_s: float, log: str, gap_frac: float) -> Any | None:
-    """PuLP's CBC: the one that line 3 brings, or a program on the path."""
+    """PuLP's CBC: a program on the path, or the one that line 3 brings."""
     options: dict[str, Any] = {"msg": False, "timeLimit": time_limit_s, "gapRel": gap_frac, "threads": 1}
     if log:
         options["logPath"] = log
-    for name in ("PULP_CBC_CMD", "COIN_CMD"):
+    for name in ("COIN_CMD", "PULP_CBC_CMD"):
         maker = getattr(pulp, name, None)
         if maker is None:
             continue
-        solver = maker(**options)
+        with warnings.catch_warnings():  # line 3 says that line 4 will not bring CBC; both are handled here
+            warnings.simplefilter("ignore", DeprecationWarning)
+            solver = maker(**options)
         if solver.available():
             return solver
     return None

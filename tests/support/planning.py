@@ -86,9 +86,7 @@ def tiny_translator(*, num_encoder: int = 2, num_decoder: int = 2) -> ModelSpec:
     """A small encoder-decoder with sinusoidal positions."""
     attention = AttentionSpec(num_heads=4, num_kv_heads=4, head_size=16)
     block = FeedForwardSpec(hidden_size=128, gated=False, activation=ActivationKind.RELU)
-    encoder = StackSpec(
-        role=StackRole.ENCODER, num_layers=num_encoder, attention=attention, feed_forward=block, causal=False
-    )
+    encoder = StackSpec(role=StackRole.ENCODER, num_layers=num_encoder, attention=attention, feed_forward=block, causal=False)
     decoder = StackSpec(
         role=StackRole.DECODER, num_layers=num_decoder, attention=attention, feed_forward=block, cross_attention=True
     )
@@ -121,7 +119,9 @@ CPU_TYPE = DeviceType(
 H100 = device_type("H100")
 
 
-def cpu_pool(name: str = "local-cpu", *, num_nodes: int = 1, per_node: int = 4, states: dict[tuple[int, int], DeviceState] | None = None) -> Pool:
+def cpu_pool(
+    name: str = "local-cpu", *, num_nodes: int = 1, per_node: int = 4, states: dict[tuple[int, int], DeviceState] | None = None
+) -> Pool:
     """A pool of listed CPU machines; ``states`` by (node, index) where a device is not free."""
     states = states or {}
     nodes = tuple(
@@ -133,7 +133,12 @@ def cpu_pool(name: str = "local-cpu", *, num_nodes: int = 1, per_node: int = 4, 
         for n in range(num_nodes)
     )
     return Pool(
-        id=PoolId(name), device_type=CPU_TYPE.name, devices_per_node=per_node, num_nodes=num_nodes, nodes=nodes, node_link=CPU_TYPE.link
+        id=PoolId(name),
+        device_type=CPU_TYPE.name,
+        devices_per_node=per_node,
+        num_nodes=num_nodes,
+        nodes=nodes,
+        node_link=CPU_TYPE.link,
     )
 
 
@@ -148,9 +153,7 @@ def h100_pool(name: str = "h100", *, num_nodes: int = 2) -> Pool:
 def offer(pool: Pool, *, price: float = 0.10, market: Market = Market.ON_DEMAND, **fields: Any) -> Offer:
     """The offer of a whole pool."""
     values: dict[str, Any] = {"nodes_now": pool.num_nodes, "source": "test", "retrieved_on": "2026-11-20"} | fields
-    return Offer(
-        id=OfferId(f"{pool.id}/{market}"), pool_id=pool.id, market=market, price_usd_per_device_hour=price, **values
-    )
+    return Offer(id=OfferId(f"{pool.id}/{market}"), pool_id=pool.id, market=market, price_usd_per_device_hour=price, **values)
 
 
 def inventory(*pools: Pool, offers: tuple[Offer, ...] | None = None) -> Inventory:
@@ -195,7 +198,8 @@ def problem(*requests: PlanRequest, where: Inventory | None = None, **fields: An
 def devices(pool: Pool, *places: tuple[int, int]) -> tuple[DeviceRef, ...]:
     """Devices of a pool by (node, index)."""
     return tuple(
-        DeviceRef(pool_id=pool.id, node_id=pool.nodes[n].id if pool.nodes else NodeId(f"{pool.id}-n{n}"), index=i) for n, i in places
+        DeviceRef(pool_id=pool.id, node_id=pool.nodes[n].id if pool.nodes else NodeId(f"{pool.id}-n{n}"), index=i)
+        for n, i in places
     )
 
 

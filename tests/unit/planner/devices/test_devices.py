@@ -62,7 +62,8 @@ def test_a_part_of_a_name_is_no_name(asked: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "suggested"), [("H100 NVL", "H100-PCIe-80GB"), ("GeForce MI300X", "MI300X-192GB"), ("L40SS", "L40S-48GB"), ("zzz", None)]
+    ("asked", "suggested"),
+    [("H100 NVL", "H100-PCIe-80GB"), ("GeForce MI300X", "MI300X-192GB"), ("L40SS", "L40S-48GB"), ("zzz", None)],
 )
 def test_suggestions(asked: str, suggested: str | None) -> None:
     assert nearest_name(asked) == suggested

@@ -95,7 +95,8 @@ def test_cross_attention_reads_every_source_position() -> None:
 
 
 @pytest.mark.parametrize(
-    ("causal", "window", "keys"), [(True, None, 50.0), (False, None, 100.0), (True, 10, 10.0), (False, 10, 20.0), (True, 80, 50.0)]
+    ("causal", "window", "keys"),
+    [(True, None, 50.0), (False, None, 100.0), (True, 10, 10.0), (False, 10, 20.0), (True, 80, 50.0)],
 )
 def test_keys_seen_by_a_query(causal: bool, window: int | None, keys: float) -> None:
     stack = tiny_model().stacks[0]

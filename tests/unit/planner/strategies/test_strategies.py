@@ -19,14 +19,26 @@ from trimtab.strategy import PipelineSchedule, Precision, Recompute, Strategy
 from trimtab.workload import TrainWorkload
 
 
-def question(model: ModelSpec | None = None, train: TrainWorkload | None = None, *, n: int = 1, k: int = 4, **fields: object) -> Question:
+def question(
+    model: ModelSpec | None = None, train: TrainWorkload | None = None, *, n: int = 1, k: int = 4, **fields: object
+) -> Question:
     values: dict[str, object] = {"device_type": CPU_TYPE} | fields
     return Question(
-        model=model or tiny_model(), train=train or workload(), shape=Shape(num_nodes=n, devices_per_node=k), **values  # type: ignore[arg-type]
+        model=model or tiny_model(),
+        train=train or workload(),
+        shape=Shape(num_nodes=n, devices_per_node=k),
+        **values,  # type: ignore[arg-type]
     )
 
 
-def case(strategy: Strategy, *, model: ModelSpec | None = None, train: TrainWorkload | None = None, k: int = 4, on: DeviceType = CPU_TYPE) -> Case:
+def case(
+    strategy: Strategy,
+    *,
+    model: ModelSpec | None = None,
+    train: TrainWorkload | None = None,
+    k: int = 4,
+    on: DeviceType = CPU_TYPE,
+) -> Case:
     return Case(
         model=model or tiny_model(),
         train=train or workload(),
@@ -58,7 +70,8 @@ BROKEN = {
             tiny_model(num_kv_heads=4),
             stacks=(
                 replace(
-                    tiny_model(num_kv_heads=4).stacks[0], feed_forward=replace(tiny_model().stacks[0].feed_forward, hidden_size=90)
+                    tiny_model(num_kv_heads=4).stacks[0],
+                    feed_forward=replace(tiny_model().stacks[0].feed_forward, hidden_size=90),
                 ),
             ),
         ),
@@ -121,7 +134,11 @@ def naive(asked: Question) -> set[Strategy]:
         if dp * fsdp * tp * pp != num_devices or train.global_batch % (dp * fsdp):
             continue
         per_rank = train.global_batch // (dp * fsdp)
-        splits = ((),) if pp == 1 else stage_splits(asked.model, pp, sequence_length=train.sequence_length, source_length=train.source_length)
+        splits = (
+            ((),)
+            if pp == 1
+            else stage_splits(asked.model, pp, sequence_length=train.sequence_length, source_length=train.source_length)
+        )
         for parallel, schedule, split, micro, recompute in product(
             (False, True), PipelineSchedule, splits or ((),), range(1, per_rank + 1), Recompute
         ):
