@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scheduler import bootstrap
+import scheduler.bootstrap as bootstrap
 from scheduler.config import Settings
 from scheduler.entrypoints.cli.planprint import unit_of
 from scheduler.entrypoints.documents import load_inventory, load_job

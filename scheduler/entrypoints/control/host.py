@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-import uvicorn
-
 from scheduler.bootstrap import ControlBundle, build_control
 from scheduler.config import Settings
 from scheduler.entrypoints.control.identity import remove_identity, write_identity
-from scheduler.entrypoints.rest.app import create_app
 from scheduler.entrypoints.rest.context import RestContext
-from scheduler.entrypoints.rest.peer import PeerProtocol, user_name
+from scheduler.entrypoints.rest.peer import user_name
+from scheduler.entrypoints.rest.server import RestServer, listening, serving_in_thread
 from trimtab.errors import ConflictError
 from trimtab.files import try_lock
 
 _LOG = logging.getLogger("trimtab.server")
 _LOCK_PATIENCE_S = 2.0
-_DRAIN_S = 3
 _PRUNE_EVERY_S = 3600.0
 
 
@@ -33,67 +28,20 @@ class AlreadyRuns(ConflictError):
     """Another control process holds the lock of this home."""
 
 
-class _Server(uvicorn.Server):
-    """Tells when it listens, and ends its streams before it waits for its connections."""
-
-    def __init__(self, config: uvicorn.Config, *, context: RestContext, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._context = context
-        self._on_ready = on_ready
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT end the server in order. Unlike uvicorn's own, this does not raise them again afterwards: there is
-        more to close than the server."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then say so."""
-        await super().startup(sockets=sockets)
-        if self.started:
-            self._on_ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop; long polls and streams end first."""
-        self._context.stopping.set()
-        await super().shutdown(sockets=sockets)
-
-
 def serve(settings: Settings, *, version: str, on_ready: Callable[[], None]) -> None:
     """Be the control process until a signal ends it. Running attempts are not touched. Raises AlreadyRuns."""
-    with _owned(settings, version=version) as bundle:
-        server, listener = _server(settings, bundle, version=version, on_ready=on_ready)
-        try:
-            server.run(sockets=[listener])
-        finally:
-            listener.close()
+    with _owned(settings, version=version) as bundle, listening(settings.home.socket) as listener:
+        RestServer(_context(bundle), version=version, on_ready=on_ready).run(sockets=[listener])
 
 
 @contextmanager
 def hosting(settings: Settings, *, version: str) -> Iterator[None]:
     """Be the control process inside this one, in threads, for as long as the block lasts. Raises AlreadyRuns."""
-    ready = threading.Event()
-    with _owned(settings, version=version) as bundle:
-        server, listener = _server(settings, bundle, version=version, on_ready=ready.set)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="trimtab-rest", daemon=True)
-        thread.start()
-        try:
-            while not ready.wait(0.05):
-                if not thread.is_alive():
-                    raise RuntimeError("the REST server did not start; its log says why")
-            yield
-        finally:
-            server.should_exit = True
-            thread.join()
-            listener.close()
+    with (
+        _owned(settings, version=version) as bundle,
+        serving_in_thread(_context(bundle), settings.home.socket, version=version),
+    ):
+        yield
 
 
 @contextmanager
@@ -103,8 +51,7 @@ def _owned(settings: Settings, *, version: str) -> Iterator[ControlBundle]:
     home.create()
     lock = _lock(settings)
     try:
-        started_at = datetime.now(UTC)
-        identity = write_identity(home, started_at=started_at, version=version)
+        identity = write_identity(home, started_at=datetime.now(UTC), version=version)
         bundle = build_control(settings, version=version)
         stop_pruning = threading.Event()
         try:
@@ -114,7 +61,6 @@ def _owned(settings: Settings, *, version: str) -> Iterator[ControlBundle]:
             yield bundle
         finally:
             stop_pruning.set()
-            home.socket.unlink(missing_ok=True)
             bundle.close()
             remove_identity(home, identity)
             _LOG.info("control process %d ended; running attempts go on", os.getpid())
@@ -132,36 +78,8 @@ def _lock(settings: Settings) -> int:
     return lock
 
 
-def _server(
-    settings: Settings, bundle: ControlBundle, *, version: str, on_ready: Callable[[], None]
-) -> tuple[_Server, socket.socket]:
-    context = RestContext(service=bundle.plane, metrics=bundle.metrics, user_name=user_name)
-    config = uvicorn.Config(
-        create_app(context, version=version),
-        http=PeerProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_DRAIN_S,
-    )
-    return _Server(config, context=context, on_ready=on_ready), _listen(settings)
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """The unix socket, for its owner alone. The lock is ours, so a socket that is there is left over."""
-    path = settings.home.socket
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
-    listener.listen(128)
-    listener.setblocking(False)
-    return listener
+def _context(bundle: ControlBundle) -> RestContext:
+    return RestContext(service=bundle.plane, metrics=bundle.metrics, user_name=user_name)
 
 
 def _prune(bundle: ControlBundle, stop: threading.Event) -> None:

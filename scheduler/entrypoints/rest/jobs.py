@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+import anyio
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
@@ -167,6 +168,4 @@ async def _follow(context: RestContext, job: str, *, attempt: int, rank: int, of
 
 
 async def _pause(context: RestContext, seconds: float) -> None:
-    import anyio
-
     await anyio.sleep(min(seconds, _CHECK_S))

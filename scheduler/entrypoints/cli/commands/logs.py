@@ -52,7 +52,8 @@ def logs(
 
 
 def _read(client: Client, job: str, *, rank: int, attempt: int) -> bytes:
-    offset, pieces = 0, []
+    offset = 0
+    pieces: list[bytes] = []
     while True:
         data, offset, _ = client.log(job, rank=rank, attempt=attempt, offset=offset, limit=4 << 20)
         if not data:
