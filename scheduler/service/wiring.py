@@ -18,6 +18,15 @@ from scheduler.ports import (
     Telemetry,
 )
 
+_COMMITS = ("submit", "cancel", "suspend", "resume", "vouch", "claim", "report", "publish", "reflect", "decide", "assign")
+_ACTS = ("start", "stop", "forget")
+CRASH_POINTS = frozenset(
+    [f"{name}.{when}" for name in _COMMITS for when in ("before-commit", "committed")]
+    + [f"{name}.{when}" for name in _ACTS for when in ("before-act", "acted")]
+    + ["cycle.observed", "start.committed"]
+)
+"""Every name that ``crash_point`` is called with: one between any two effects. A test dies at each of them."""
+
 
 def no_crash(_name: str) -> None:
     """The crash point of production: nothing happens."""

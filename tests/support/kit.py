@@ -128,7 +128,7 @@ def train_job(name: str = "lm", devices: int = 1, **fields: object) -> JobSpec:
     return replace(spec, **fields)  # type: ignore[arg-type]
 
 
-def first_fit(problem: PlanningProblem) -> Plan:
+def first_fit(problem: PlanningProblem, *, plan_id: str = "") -> Plan:
     """A plan by first fit in the order of the requests: real assignments, no optimisation."""
     free = [
         (pool, DeviceRef(pool_id=pool.id, node_id=node.id, index=device.index))
@@ -158,9 +158,8 @@ def first_fit(problem: PlanningProblem) -> Plan:
         else:
             chosen, free = free[:wanted], free[wanted:]
             assignments.append(_assignment(problem, request.unit_id, request.spec, [ref for _, ref in chosen]))
-    text = wire.dumps(problem)
     return Plan(
-        id=PlanId(f"plan_{hashlib.sha256(text.encode()).hexdigest()[:16]}"),
+        id=PlanId(plan_id or f"plan_{hashlib.sha256(wire.dumps(problem).encode()).hexdigest()[:16]}"),
         basis_version=problem.basis_version,
         made_at=problem.now,
         expires_at=problem.now + timedelta(seconds=problem.expires_after_s),
@@ -260,7 +259,7 @@ def counter_bytes(seed: int = 0) -> Callable[[int], bytes]:
 
 
 class Rig:
-    """A control plane over the simulated world with a virtual clock; ``restart`` makes a new one over the same store and world."""
+    """A control plane over the simulated world with a virtual clock; ``restart`` makes a new one over the same store."""
 
     def __init__(
         self,

@@ -109,6 +109,7 @@ class World:
         agent = self.agents.get(ref)
         if agent is not None and agent.stop_at_s is None and agent.phase is not AgentPhase.GONE:
             agent.stop_at_s = self.now_s + min(agent.script.stop_s, grace_s)
+            agent.next_s = min(agent.next_s, agent.stop_at_s)
 
     def kill(self, ref: AttemptRef) -> None:
         """Everything of the attempt dies at once, without a word."""
@@ -180,8 +181,8 @@ class World:
             self._claim(ref, agent)
         elif agent.phase is AgentPhase.LOADING:
             agent.phase = AgentPhase.RANKS
-            self._say(ref, agent, ReportKind.READY)
             agent.next_s = self.now_s + agent.script.step_s
+            self._say(ref, agent, ReportKind.READY)
         elif agent.phase is AgentPhase.RANKS:
             self._run(ref, agent)
         elif agent.phase is AgentPhase.DONE and self._flush(ref, agent):
@@ -209,6 +210,8 @@ class World:
     def _run(self, ref: AttemptRef, agent: Agent) -> None:
         script = agent.script
         agent.next_s = self.now_s + script.step_s
+        if agent.stop_at_s is not None and agent.stop_at_s > self.now_s:
+            agent.next_s = min(agent.next_s, agent.stop_at_s)
         if agent.stop_at_s is not None and agent.stop_at_s <= self.now_s:
             self._checkpoint(ref, agent)
             self._end(ref, agent, ExitNote(reason=ReleaseReason.STOPPED, detail="stopped as asked"))
