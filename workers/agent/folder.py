@@ -66,18 +66,17 @@ class AttemptFolder:
         return (self.path / EXIT_FILE).exists()
 
     def new_request(self) -> StandingRequest | None:
-        """What the executor asks, if it changed since the last call."""
+        """What the executor asks, if it changed since the last call. Raises ValueError, once, for a file that is no request."""
         path = self.path / REQUEST_FILE
         try:
             found = path.stat()
             key = (found.st_mtime_ns, found.st_ino)
             if key == self._request_key:
                 return None
-            request = wire.loads(StandingRequest, path.read_bytes())
+            self._request_key = key
+            return wire.loads(StandingRequest, path.read_bytes())
         except FileNotFoundError:
             return None
-        self._request_key = key
-        return request
 
     def write_for_ranks(self, order: RunOrder) -> tuple[str, str]:
         """The order without its secret, and the plan; the paths of both."""

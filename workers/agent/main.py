@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -70,14 +71,14 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError("the order has no rank or no program")
     except (OSError, ValueError) as error:  # a WireError is a ValueError
         note = ExitNote(reason=ReleaseReason.FAILED, failure=FailureKind.START, detail=f"the order cannot be read: {error}")
-        folder.record_exit(_exit_report(attempt, note))
+        _record_exit(folder, _exit_report(attempt, note))
         _log(note.detail)
         return EXIT_BAD_ORDER
     become_subreaper()
     refused = _claim(client, record, folder=folder, signals=signals, options=options)
     if refused is not None:
         _log(refused.detail)
-        folder.record_exit(_exit_report(attempt, refused))
+        _record_exit(folder, _exit_report(attempt, refused))
         return EXIT_DONE
     return _run(order, client, folder=folder, signals=signals, options=options)
 
@@ -126,8 +127,7 @@ def _claim(
     give_up_at_s = time.monotonic() + options.claim_for_s
     delay_s = 0.2
     while True:
-        stop = folder.new_request()
-        if signals.take_terminate() or (stop is not None and stop.stop_by_s is not None):
+        if signals.take_terminate() or _stop_requested(folder):
             return ExitNote(reason=ReleaseReason.STOPPED, detail="asked to stop before anything was started")
         try:
             reply = client.claim(request)
@@ -147,6 +147,15 @@ def _claim(
         return ExitNote(reason=ReleaseReason.STOPPED, failure=FailureKind.START, detail=detail)
 
 
+def _stop_requested(folder: AttemptFolder) -> bool:
+    try:
+        request = folder.new_request()
+    except (OSError, ValueError) as error:
+        _log(f"a request of the executor cannot be read: {error}")
+        return False
+    return request is not None and request.stop_by_s is not None
+
+
 def _run(order: RunOrder, client: GatewayClient, *, folder: AttemptFolder, signals: Signals, options: Options) -> int:
     reporter = Reporter(client, order.attempt, beat_s=options.beat_s, wake=signals.wake, log=_log)
     ranks: list[Rank] = []
@@ -164,11 +173,10 @@ def _run(order: RunOrder, client: GatewayClient, *, folder: AttemptFolder, signa
         _log(f"fault of the agent: {type(error).__name__}: {error}")
         note = ExitNote(reason=ReleaseReason.FAILED, failure=FailureKind.LOST, detail=f"fault of the agent: {error!r}")
         supervisor.close()
-        folder.record_exit(reporter.finish(note, supervisor.summary))
+        _record_exit(folder, reporter.finish(note, supervisor.summary))
         raise
     supervisor.close()
-    report = reporter.finish(note, supervisor.summary)
-    folder.record_exit(report)
+    _record_exit(folder, reporter.finish(note, supervisor.summary))
     _log(f"ended: {note.reason} {note.failure or ''} {note.detail}".rstrip())
     if not reporter.wait_until_told(options.tell_for_s):
         _log("the end could not be told; it stands in the exit file")
@@ -177,20 +185,12 @@ def _run(order: RunOrder, client: GatewayClient, *, folder: AttemptFolder, signa
 
 def _start_ranks(order: RunOrder, ranks: list[Rank], *, folder: AttemptFolder, options: Options) -> None:
     """Start all ranks into ``ranks``; on a StartFailure those already there are the caller's to end."""
-    family = try_lock(folder.path / FAMILY_LOCK)
-    assert family is not None, "only the agent, which holds its own lock, takes the family lock"
-    order_file, plan_file = folder.write_for_ranks(order)
-    meet = Rendezvous(
-        address="127.0.0.1",
-        port=free_port(),
-        kernel_path=folder.unpack_kernel(),
-        order_file=order_file,
-        plan_file=plan_file,
-    )
-    folder.logs.mkdir(mode=0o700, exist_ok=True)
     all_places = places(order)
-    for place in all_places:
-        log = RankLog(folder.logs / rank_log(place.rank), limit_bytes=options.log_limit_bytes)
+    try:
+        family, meet, logs = _prepare(order, folder, options=options)
+    except OSError as error:
+        raise StartFailure(all_places[0].rank, f"the attempt's folder cannot be prepared: {error}") from error
+    for place, log in zip(all_places, logs, strict=True):
         program = RankProgram(
             argv=order.argv,
             working_dir=order.working_dir,
@@ -203,9 +203,35 @@ def _start_ranks(order: RunOrder, ranks: list[Rank], *, folder: AttemptFolder, o
             ranks.append(start_rank(program, log))
         except StartFailure as failure:
             log.write(f"{failure}\n".encode())
-            log.close()
+            for unused in logs[len(ranks) :]:
+                unused.close()
             raise
         _log(f"rank {place.rank} is process {ranks[-1].process.pid}")
+
+
+def _prepare(order: RunOrder, folder: AttemptFolder, *, options: Options) -> tuple[int, Rendezvous, list[RankLog]]:
+    """The family lock, what every rank is told, and the logs. Raises OSError (a full disk, no rights)."""
+    family = try_lock(folder.path / FAMILY_LOCK)
+    assert family is not None, "only the agent, which holds its own lock, takes the family lock"
+    order_file, plan_file = folder.write_for_ranks(order)
+    meet = Rendezvous(
+        address="127.0.0.1",
+        port=free_port(),
+        kernel_path=folder.unpack_kernel(),
+        order_file=order_file,
+        plan_file=plan_file,
+    )
+    folder.logs.mkdir(mode=0o700, exist_ok=True)
+    paths = [folder.logs / rank_log(place.rank) for place in places(order)]
+    return family, meet, [RankLog(path, limit_bytes=options.log_limit_bytes) for path in paths]
+
+
+def _record_exit(folder: AttemptFolder, report: RunReport) -> None:
+    """Leave the exit file; a full disk must not keep the end from being told."""
+    try:
+        folder.record_exit(report)
+    except OSError as error:
+        _log(f"the exit file cannot be written: {error}")
 
 
 def _exit_report(attempt: AttemptRef, note: ExitNote) -> RunReport:
@@ -215,4 +241,5 @@ def _exit_report(attempt: AttemptRef, note: ExitNote) -> RunReport:
 
 def _log(message: str) -> None:
     """One line of the agent's own log."""
-    print(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a full disk must not end a run
+        print(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {message}", file=sys.stderr, flush=True)

@@ -48,6 +48,7 @@ class Rank:
     exit_code: int | None = None
     killed: bool = False
     ready: bool = False
+    num_bad_lines: int = 0
 
     def signal_family(self, number: signal.Signals) -> None:
         """Send a signal to the rank and what it started in its own process group."""

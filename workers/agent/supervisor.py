@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from trimtab import processes
+from trimtab.attempt_files import StandingRequest
 from trimtab.jobspec import JobKind
 from trimtab.orders import (
     EXIT_STOPPED,
@@ -34,6 +35,7 @@ _TICK_S = 0.25
 _READ_BYTES = 1 << 18
 _FULL_LOG_BYTES_PER_TICK = 16 << 20  # a flood into a full log is read no faster, so that it cannot use up a core of the machine
 _CHECKPOINT_AGAIN_S = 60.0
+_MAX_BAD_LINES = 20  # told of each rank; a flood of them must not fill the agent's own log
 _AFTER_FAILURE_S, _AFTER_TERMINATE_S = 3.0, 3.0  # for the other ranks to say what they saw, then to end on SIGTERM
 _LEFTOVER_S = 2.0  # for helpers that clean up behind a rank, such as the one that frees shared memory
 
@@ -148,7 +150,9 @@ class Supervisor:
     def _hear(self, rank: Rank) -> None:
         for message in rank.messages.read():
             if isinstance(message, BadLine):
-                self._log(f"rank {rank.number} sent no message: {message}")
+                rank.num_bad_lines += 1
+                if rank.num_bad_lines <= _MAX_BAD_LINES:
+                    self._log(f"rank {rank.number} sent no message: {message}")
             elif message.kind is RankMessageKind.READY:
                 rank.ready = True
                 self._moved_at_s = time.monotonic()
@@ -165,7 +169,10 @@ class Supervisor:
             self._reporter.progress(message.progress)
         elif message.kind is RankMessageKind.CHECKPOINT and message.checkpoint is not None:
             self._checkpoint_asked_at_s = None
-            self._folder.record_checkpoint(message.checkpoint)
+            try:
+                self._folder.record_checkpoint(message.checkpoint)
+            except OSError as error:
+                self._log(f"the note of a checkpoint cannot be kept here, it is published all the same: {error}")
             self._reporter.publish(message.checkpoint)
         elif message.kind is RankMessageKind.SUMMARY:
             self.summary = message.summary
@@ -197,7 +204,7 @@ class Supervisor:
 
     def _heed(self) -> None:
         """What was asked by file, by signal, by the gateway's replies."""
-        request = self._folder.new_request()
+        request = self._new_request()
         if request is not None:
             if request.stop_by_s is not None:
                 self._stop(request.stop_by_s)
@@ -217,6 +224,13 @@ class Supervisor:
             self._stop(time.monotonic() + asked.stop_grace_s)
         if asked.checkpoint:
             self._ask_checkpoint()
+
+    def _new_request(self) -> StandingRequest | None:
+        try:
+            return self._folder.new_request()
+        except (OSError, ValueError) as error:
+            self._log(f"a request of the executor cannot be read, the run goes on: {error}")
+            return None
 
     def _enforce(self) -> None:
         now_s = time.monotonic()

@@ -73,7 +73,12 @@ class LocalExecutor:
         environment: Mapping[str, str] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """``environment`` is what ranks inherit below what their order says; by default that of the control process."""
+        """``environment`` is what ranks inherit below what their order says; by default that of the control process.
+
+        Raises ExecutorError on a machine without ``/proc``: without it no death can be proven.
+        """
+        if not Path("/proc/self/stat").exists():
+            raise ExecutorError(f"running jobs on this machine needs Linux with /proc, found {sys.platform}")
         self._home = home
         self._folders = JobFolders(home.jobs)
         self._machine = machine

@@ -267,6 +267,15 @@ def test_a_missing_working_folder_is_named(place: Place) -> None:
     assert "/no/such/folder does not exist" in place.desk.exit().detail
 
 
+def test_a_folder_that_cannot_be_prepared_is_a_start_failure(place: Place) -> None:
+    order = place.order("true")
+    (place.folder() / "plan.json" / "in the way").mkdir(parents=True)
+    place.executor.start(order)
+    place.until_dead()
+    assert place.desk.exit().failure is FailureKind.START
+    assert "cannot be prepared" in place.desk.exit().detail
+
+
 def test_the_agent_that_cannot_be_spawned_is_an_executor_error(place: Place) -> None:
     bad = place.restarted(dataclasses.replace(place.options, python="/no/such/python"))
     with pytest.raises(ExecutorError, match="/no/such/python"):

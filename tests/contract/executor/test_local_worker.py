@@ -297,6 +297,25 @@ def test_a_worker_that_closes_its_pipes_runs_on(place: Place) -> None:
     assert place.desk.exit().reason is ReleaseReason.COMPLETED
 
 
+def test_a_folder_that_takes_no_more_files_ends_no_run(place: Place) -> None:
+    """The names that the agent writes to are taken by folders, so that each write fails as on a full disk, also for root."""
+    argv = worker(place, "say('ready')\nuntil('go')\ncheckpoint(3)\nanswer = command()\nuntil('end')\nprogress(9)")
+    place.executor.start(place.order(*argv, train=True))
+    wait_for(lambda: place.desk.kinds() == [ReportKind.READY])
+    for name in ("checkpoint.json", "exit.json", "request.json"):
+        (place.folder() / name / "in the way").mkdir(parents=True)
+    (place.scratch / "go").touch()
+    wait_for(lambda: [note.step for note in place.desk.published] == [3])
+    (place.scratch / "end").touch()
+    wait_for(lambda: place.processes() == [])
+    assert place.desk.exit().reason is ReleaseReason.COMPLETED
+    assert place.desk.progress()[-1].step == 9
+    told = place.log(-1)
+    assert "cannot be kept here" in told
+    assert "exit file cannot be written" in told
+    assert "request of the executor cannot be read" in told
+
+
 def test_a_kill_by_the_kernel_for_memory_is_told_apart(place: Place) -> None:
     """A rank in a memory control group of its own: the kernel really kills it."""
     group = memory_group(64 << 20)
