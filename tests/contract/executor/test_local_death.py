@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 import textwrap
+import time
 
 import psutil
 import pytest
 
 from scheduler.ports import Sight
 from tests.support.attempts import FAST, Place, wait_for
-from trimtab import processes
+from trimtab import processes, wire
+from trimtab.attempt_files import StandingRequest
 from trimtab.lifecycle import FailureKind, ReleaseReason
 from trimtab.orders import ClaimVerdict, ReportKind, ReportReply
 
@@ -164,8 +166,12 @@ def test_a_later_stop_can_shorten_the_grace_and_never_lengthen_it(place: Place) 
     wait_for(lambda: "ready" in place.log())
     place.executor.stop(place.attempt(), grace_s=3600)
     wait_for(lambda: "asked to stop" in place.log(-1))
+    asked_s = time.monotonic()
     place.executor.stop(place.attempt(), grace_s=0)
     place.executor.stop(place.attempt(), grace_s=3600)
+    request = wire.loads(StandingRequest, (place.folder() / "request.json").read_bytes())
+    assert request.stop_by_s is not None
+    assert asked_s <= request.stop_by_s <= time.monotonic(), "the agent may not have looked between the two"
     place.until_dead()
 
 
