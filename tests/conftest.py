@@ -38,7 +38,13 @@ class RunReport:
         self.seconds: dict[str, float] = defaultdict(float)
         self.num_tests: dict[str, int] = defaultdict(int)
         self.left_out: dict[str, str] = {}
+        self.num_deselected = 0
         self.leftovers: Sequence[Leftover] = ()
+
+    @property
+    def num_left_out(self) -> int:
+        """Tests that were not run, for whatever reason."""
+        return len(self.left_out) + self.num_deselected
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -56,8 +62,7 @@ class RunReport:
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Tests that the command line left out."""
-        for item in items:
-            self.left_out[item.nodeid] = "deselected on the command line"
+        self.num_deselected += len(items)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -65,7 +70,7 @@ class RunReport:
         self.leftovers = find_leftovers(RUN_MARK, self.run_id, grace_s=LEFTOVER_GRACE_S)
         end_all(self.leftovers)
         shutil.rmtree(self.home, ignore_errors=True)
-        failed = bool(self.leftovers) or (NO_SKIPS and bool(self.left_out))
+        failed = bool(self.leftovers) or (NO_SKIPS and self.num_left_out > 0)
         if failed and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -78,7 +83,9 @@ class RunReport:
             for suite, seconds in sorted(self.seconds.items()):
                 write(f"  {suite:<14} {seconds / 60:6.2f} min  {self.num_tests[suite]:5d} tests")
         write("")
-        write(f"left out: {len(self.left_out)}" + (" (each is a failure: TRIMTAB_NO_SKIPS=1)" if NO_SKIPS else ""))
+        write(f"left out: {self.num_left_out}" + (" (each is a failure: TRIMTAB_NO_SKIPS=1)" if NO_SKIPS else ""))
+        if self.num_deselected:
+            write(f"  {self.num_deselected} tests: deselected on the command line")
         for nodeid, reason in sorted(self.left_out.items()):
             write(f"  {nodeid}: {reason}")
         if self.leftovers:

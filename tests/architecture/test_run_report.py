@@ -81,6 +81,13 @@ def test_slow_tests_run_when_asked(repository: Path, tmp_path: Path, environment
     assert "1 passed" in done.stdout
 
 
+def test_deselected_tests_are_counted(repository: Path, tmp_path: Path) -> None:
+    done = run_pytest(repository, tmp_path, SKIPPING, PYTEST_ADDOPTS="-k runs")
+    assert done.returncode == 0, done.stdout
+    assert "left out: 3" in done.stdout
+    assert "3 tests: deselected on the command line" in done.stdout
+
+
 def test_a_process_left_behind_fails_the_run_and_is_ended(repository: Path, tmp_path: Path) -> None:
     done = run_pytest(repository, tmp_path, LEAKING, TRIMTAB_TEST_GRACE_S="0.5")
     assert done.returncode == 1, done.stdout
