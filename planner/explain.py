@@ -105,7 +105,8 @@ def _structural_change(found: CandidateSet, generator: Generator, slots: Mapping
                     return f"leave strategy to the planner: it then fits {shape.num_devices} devices of {pool.pool.id}"
     options = []
     for pool in pools:
-        for shape in _shapes(pool.pool, len(pool.nodes) * MAX_GROWTH):
+        shapes = _shapes(pool.pool, len(pool.nodes) * MAX_GROWTH)
+        for shape in sorted(shapes, key=lambda shape: (abs(shape.num_devices - least), shape.num_devices, shape.num_nodes)):
             if _fits(generator, found, pool.pool, shape, spec.strategy):
                 options.append((abs(shape.num_devices - least), shape.num_devices, pool.pool.id))
                 break

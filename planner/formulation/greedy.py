@@ -13,17 +13,25 @@ from trimtab.ids import OfferId, PoolId, UnitId
 def greedy(
     units: Sequence[UnitColumns], slots: Mapping[PoolId, PoolSlots], offer_limits: Mapping[OfferId, int]
 ) -> dict[int, int]:
-    """Unit position -> column position. Units that keep their devices are tried first, so that nothing is put on top of them."""
+    """Unit position -> column position.
+
+    Units that hold devices come first, so that nothing is put on top of them; then the dearest to leave out. Each first takes its
+    smallest column that can be placed, so that as many as possible run; then each in turn takes its best one that still can.
+    """
     position = {unit.request.unit_id: index for index, unit in enumerate(units)}
+    order = [position[unit.request.unit_id] for unit in sorted(best_first(units), key=lambda unit: not unit.request.held)]
     picked: dict[int, int] = {}
-    ordered = sorted(best_first(units), key=lambda unit: not unit.request.held)
-    for unit in ordered:
-        index = position[unit.request.unit_id]
-        for column in sorted(range(len(unit.columns)), key=lambda c: (unit.columns[c].objective, not unit.columns[c].stays, c)):
-            trial = {**picked, index: column}
-            if _within_offers(units, trial, offer_limits) and isinstance(pack(slots, items(units, trial)), Packed):
-                picked = trial
-                break
+    for index in order:
+        columns = units[index].columns
+        smallest = sorted(
+            range(len(columns)), key=lambda c: (not columns[c].stays, sum(columns[c].node_counts), columns[c].objective, c)
+        )
+        _take_first(units, slots, offer_limits, picked, index, smallest)
+    for index in order:
+        columns = units[index].columns
+        best = sorted(range(len(columns)), key=lambda c: (columns[c].objective, not columns[c].stays, c))
+        known = picked.get(index)
+        _take_first(units, slots, offer_limits, picked, index, best if known is None else best[: best.index(known)])
     return picked
 
 
@@ -37,6 +45,22 @@ def item(unit_id: UnitId, unit: UnitColumns, column: Column) -> Item:
     candidate = column.scored.candidate
     held = unit.request.held if column.stays else ()
     return Item(unit_id=unit_id, pool_id=candidate.pool_id, shape=candidate.shape, held=held)
+
+
+def _take_first(
+    units: Sequence[UnitColumns],
+    slots: Mapping[PoolId, PoolSlots],
+    offer_limits: Mapping[OfferId, int],
+    picked: dict[int, int],
+    index: int,
+    columns: Sequence[int],
+) -> None:
+    """Give a unit the first of the columns that can be placed beside what is picked; without one, all stays as it is."""
+    for column in columns:
+        trial = {**picked, index: column}
+        if _within_offers(units, trial, offer_limits) and isinstance(pack(slots, items(units, trial)), Packed):
+            picked[index] = column
+            return
 
 
 def _within_offers(units: Sequence[UnitColumns], picked: Mapping[int, int], offer_limits: Mapping[OfferId, int]) -> bool:

@@ -6,13 +6,24 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from planner.devices import STALE_AFTER_DAYS, age_days, catalogue, device_type, entries, is_stale, nearest_name, prices, prices_of
+from planner.devices import (
+    STALE_AFTER_DAYS,
+    age_days,
+    catalogue,
+    device_type,
+    entries,
+    is_stale,
+    nearest_name,
+    prices,
+    prices_of,
+)
 from trimtab.errors import SpecError
 from trimtab.inventory import DeviceKind, Market
 
 WANTED = {
     "V100-SXM2-16GB", "V100-SXM2-32GB", "T4-16GB", "A10G-24GB", "L4-24GB", "L40S-48GB", "A100-SXM4-40GB", "A100-SXM4-80GB",
-    "H100-SXM5-80GB", "H100-PCIe-80GB", "H200-SXM5-141GB", "B200-SXM-180GB", "MI300X-192GB", "TPU-v4", "TPU-v5e", "TPU-v5p", "TPU-v6e",
+    "H100-SXM5-80GB", "H100-PCIe-80GB", "H200-SXM5-141GB", "B200-SXM-180GB", "MI300X-192GB",
+    "TPU-v4", "TPU-v5e", "TPU-v5p", "TPU-v6e",
 }  # fmt: skip
 
 
