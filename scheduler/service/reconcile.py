@@ -124,6 +124,7 @@ class Reconciler:
                 with self._contained(ref.unit_id):
                     self._reflect(ref, observations.get(ref))
         self._update_inventory()
+        self._ask_for_the_plan()
         self._around = self._circumstances(self._planning.plan)
         for unit in list(self._mirror.snapshot.units()):
             if unit.state not in UNIT_ENDS or self._mirror.snapshot.live_attempt(unit) is not None:
@@ -262,6 +263,13 @@ class Reconciler:
                 self._troubles.pop("inventory", None)
             except ExecutorError as error:
                 self._trouble("inventory", f"the executor cannot say what there is: {error}")
+
+    def _ask_for_the_plan(self) -> None:
+        """Take a plan that is ready, so that this cycle works with it."""
+        try:
+            self._planning.has_answer()
+        except TrimtabError as error:
+            self._trouble("planning", f"planning failed: {error}")
 
     def _plan(self) -> None:
         if self._inventory is None:
