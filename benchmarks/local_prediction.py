@@ -1,10 +1,11 @@
 """Predicted against measured: step time and peak memory of training strategies on this machine's CPU devices.
 
-The prediction knows what ``trimtab probe`` measured and nothing else: it is made before any step of the models. Then the trainer's
-real engine runs every strategy as real rank processes, in turn, over several rounds.
+The prediction knows what ``trimtab probe`` measured and nothing else: it is made before any step of the models. Then the
+trainer's real engine runs every strategy as real rank processes, in turn, over several rounds.
 
-Figures: ``step_median_error_frac`` (median over all cases of |predicted - measured| / measured), ``memory_worst_error_frac`` (worst rank
-of all cases), ``chosen_over_best_ratio`` (measured step of the strategy predicted fastest over the best measured; worst model).
+Figures: ``step_median_error_frac`` (median over all cases of |predicted - measured| / measured), ``memory_worst_error_frac``
+(worst rank of all cases), ``chosen_over_best_ratio`` (measured step of the strategy predicted fastest over the best measured;
+worst model).
 """
 
 from __future__ import annotations

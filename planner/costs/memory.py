@@ -7,7 +7,7 @@ and the optimizer's update. Sources: in-flight micro-batches of 1F1B [arXiv 2104
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from planner.costs.constants import MEMORY_ERROR_FRAC, RESIDENT_BYTES
@@ -20,7 +20,7 @@ from trimtab.workload import OptimizerKind
 
 if TYPE_CHECKING:
     from planner.costs.stages import Block, Stage
-    from planner.costs.types import ConstantLog
+    from planner.costs.types import ConstantLog, Operation
     from trimtab.inventory import DeviceKind
     from trimtab.strategy import Strategy
     from trimtab.workload import TrainWorkload
@@ -87,56 +87,50 @@ def block_saved_bytes(block: Block, recompute: Recompute) -> float:
 
 def _backward(stage: Stage, strategy: Strategy) -> _Peak:
     """Walks the backward pass of one micro-batch while the others in flight are whole."""
-    state = state_bytes(strategy.precision)
     one = sum(block.count * block_saved_bytes(block, strategy.recompute) for block in stage.blocks)
     others = (num_in_flight(strategy, stage.index) - 1) * one
-    whole_gradients = stage.parameters * state / (strategy.fsdp if strategy.zero_stage >= 2 else 1)
-    accumulated = whole_gradients if strategy.num_micro_batches > 1 else 0.0
-    left, grown, best = one, 0.0, _Peak(total=0.0, gradients=0.0, activations=0.0, logits=0.0, transient=0.0)
+    walk = _Walk(strategy, stage, left=one)
     for block in reversed(stage.blocks):
         for _ in range(block.count):
-            left, grown, moment = _walk_block(block, strategy, left, grown)
-            gradients = max(accumulated, min(grown, whole_gradients)) if strategy.zero_stage >= 2 else max(accumulated, grown)
-            total = others + moment.total + gradients
-            if total > best.total:
-                best = _Peak(
-                    total=total,
-                    gradients=gradients,
-                    activations=others + moment.activations,
-                    logits=moment.logits,
-                    transient=moment.transient,
-                )
-    return best
+            walk.back_through(block)
+    best = walk.best
+    return replace(best, total=best.total + others, activations=best.activations + others)
 
 
-def _walk_block(block: Block, strategy: Strategy, left: float, grown: float) -> tuple[float, float, _Peak]:
-    """One run of a block's backward: what is left saved, the gradients grown, and its highest moment without gradients."""
-    state = state_bytes(strategy.precision)
-    recompute = strategy.recompute if block.is_layer else Recompute.NONE
-    restored = restored_bytes(block.operations, recompute)
-    stream = block.input_bytes
-    best = _Peak(total=0.0, gradients=0.0, activations=0.0, logits=0.0, transient=0.0)
-    here = block_saved_bytes(block, strategy.recompute) + restored
-    before = left - block_saved_bytes(block, strategy.recompute)
-    own = sum(operation.saved_bytes for operation in block.operations)
-    for operation in reversed(block.operations):
-        scratch = operation.weights * state if strategy.num_micro_batches > 1 else 0.0
+class _Walk:
+    """Goes back through the operations of a stage and remembers the highest moment."""
+
+    def __init__(self, strategy: Strategy, stage: Stage, *, left: float) -> None:
+        self._strategy = strategy
+        self._state = state_bytes(strategy.precision)
+        self._left = left
+        self._grown = 0.0
+        self._whole = stage.parameters * self._state / (strategy.fsdp if strategy.zero_stage >= 2 else 1)
+        self.best = _Peak(total=0.0, gradients=0.0, activations=0.0, logits=0.0, transient=0.0)
+
+    def back_through(self, block: Block) -> None:
+        """One run of a block's backward pass."""
+        recompute = self._strategy.recompute if block.is_layer else Recompute.NONE
+        kept = block_saved_bytes(block, self._strategy.recompute)
+        self._left -= kept
+        own = sum(operation.saved_bytes for operation in block.operations)
+        scale = (kept + restored_bytes(block.operations, recompute)) / own if own else 1.0
+        here = own * scale
+        for operation in reversed(block.operations):
+            self._moment(operation, here, block.input_bytes)
+            here -= operation.saved_bytes * scale
+            self._grown += operation.weights * self._state
+
+    def _moment(self, operation: Operation, here: float, stream_bytes: float) -> None:
         is_loss = operation.name == "cross-entropy"
-        transient = operation.backward_live_bytes + stream + scratch
-        total = before + here + transient
-        if total > best.total:
-            logits = operation.saved_bytes + operation.backward_live_bytes if is_loss else 0.0
-            best = _Peak(
-                total=total,
-                gradients=0.0,
-                activations=before + here - (operation.saved_bytes if is_loss else 0.0),
-                logits=logits,
-                transient=transient - (operation.backward_live_bytes if is_loss else 0.0),
-            )
-        here -= operation.saved_bytes * (here / own if own and recompute is not Recompute.NONE else 1.0)
-        own -= operation.saved_bytes
-        grown += operation.weights * state
-    return before, grown, best
+        logits = operation.saved_bytes + operation.backward_live_bytes if is_loss else 0.0
+        scratch = operation.weights * self._state if self._strategy.num_micro_batches > 1 else 0.0
+        transient = 0.0 if is_loss else operation.backward_live_bytes + stream_bytes + scratch
+        activations = self._left + here - (operation.saved_bytes if is_loss else 0.0)
+        gradients = self._whole if self._strategy.num_micro_batches > 1 else min(self._grown, self._whole)
+        total = activations + logits + transient + gradients
+        if total > self.best.total:
+            self.best = _Peak(total=total, gradients=gradients, activations=activations, logits=logits, transient=transient)
 
 
 def _update(stage: Stage, strategy: Strategy) -> _Peak:

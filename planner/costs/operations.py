@@ -38,7 +38,10 @@ LOSS_BYTES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """What a rank sees of a micro-batch: ``batch`` samples of ``length`` tokens (``memory_length`` of the encoder), tp ranks."""
+    """What a rank sees of a micro-batch: ``batch`` samples of ``length`` tokens (``memory_length`` of the encoder), tp ranks.
+
+    ``fused_norm``: the device has one kernel for an RMS norm (torch on the CPU has not).
+    """
 
     batch: int
     length: int
@@ -46,6 +49,7 @@ class Slice:
     tp: int
     sequence_parallel: bool
     precision: Precision
+    fused_norm: bool
 
     @property
     def width(self) -> int:
@@ -128,7 +132,9 @@ def head_operations(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[Op
 
 def closing_norm(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[Operation, ...]:
     """The norm that closes an encoder stack, and the gathering of what every decoder layer reads."""
-    return _norm(model.hidden_size, stack, part), *_enter(model.hidden_size, part)
+    norm = _norm(model.hidden_size, stack, part)
+    output = float(part.tokens * model.hidden_size * part.width)
+    return replace(norm, saved_bytes=norm.saved_bytes + output), *_enter(model.hidden_size, part)
 
 
 def _cross_entropy(vocab: int, part: Slice) -> Operation:
@@ -288,16 +294,20 @@ def _joined(linear: Operation, inputs: int, part: Slice) -> Operation:
 
 
 def _norm(hidden: int, stack: StackSpec, part: Slice) -> Operation:
-    """Saves its input (the residual stream) and a statistic per token; its output is counted by who reads it."""
+    """Saves its input (the residual stream) and a statistic per token; its output is counted by who reads it.
+
+    An RMS norm without a kernel of its own also saves the normalised input, before the weight.
+    """
     tokens = part.stream_tokens
     rms = stack.norm is NormKind.RMS
     code = 0 if rms else 1
     size = float(tokens * hidden * part.width)
+    saved = size if part.fused_norm or not rms else 2.0 * size
     return Operation(
         name="norm",
         forward=(Work(kernel=ProbeKernel.NORM_FORWARD, shape=(tokens, hidden, code)),),
         backward=(Work(kernel=ProbeKernel.NORM_BACKWARD, shape=(tokens, hidden, code)),),
-        saved_bytes=size + tokens * (4.0 if rms else 8.0),
+        saved_bytes=saved + tokens * (4.0 if rms else 8.0),
         live_bytes=size,
         backward_live_bytes=(3.0 if rms else 2.0) * size,
         weights=hidden * (2 if not rms and stack.norm_bias else 1),

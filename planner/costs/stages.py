@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from planner.costs.operations import (
+    ELEMENT_BYTES,
     Slice,
     closing_norm,
     embedding_operations,
     head_operations,
     layer_operations,
+    share,
 )
 from planner.models.counts import layers_in_order, model_parameters
+from trimtab.inventory import DeviceKind
 from trimtab.model import ModelFamily, PositionKind, StackRole
 
 if TYPE_CHECKING:
     from planner.costs.types import Operation
+    from planner.models.counts import LayerParameters
     from trimtab.model import ModelSpec, StackSpec
     from trimtab.strategy import Strategy
     from trimtab.workload import TrainWorkload
@@ -57,7 +60,7 @@ class Stage:
     @property
     def embedding_weights(self) -> int:
         """Elements of the token embedding that this stage holds, 0 where it has none; the tied head counts as embedding."""
-        return sum(block.table for block in self.blocks)
+        return max((block.table for block in self.blocks), default=0)
 
     @property
     def num_tensors(self) -> int:
@@ -80,7 +83,7 @@ def stage_layer_counts(model: ModelSpec, strategy: Strategy) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=4096)
-def build_stages(model: ModelSpec, train: TrainWorkload, strategy: Strategy) -> tuple[Stage, ...]:
+def build_stages(model: ModelSpec, train: TrainWorkload, strategy: Strategy, kind: DeviceKind) -> tuple[Stage, ...]:
     """The stages, first to last (virtual stages in model order). Raises ValueError on a split that does not add up."""
     counts = stage_layer_counts(model, strategy)
     if sum(counts) != model.num_layers:
@@ -90,14 +93,14 @@ def build_stages(model: ModelSpec, train: TrainWorkload, strategy: Strategy) -> 
     first = 0
     for index, count in enumerate(counts):
         last = first + count
-        blocks = _stage_blocks(model, train, strategy, (first, last))
+        blocks = _stage_blocks(model, train, strategy, span=(first, last), kind=kind)
         boundary = _boundary_bytes(model, train, strategy, layers[last:]) if index + 1 < len(counts) else 0.0
         stages.append(Stage(index=index, blocks=blocks, boundary_bytes=boundary))
         first = last
     return tuple(stages)
 
 
-def stack_slice(stack: StackSpec, train: TrainWorkload, strategy: Strategy) -> Slice:
+def stack_slice(stack: StackSpec, train: TrainWorkload, strategy: Strategy, kind: DeviceKind) -> Slice:
     """Tokens that a stack sees on one rank."""
     source = -(-train.source_length // strategy.cp)
     target = -(-train.sequence_length // strategy.cp)
@@ -108,87 +111,84 @@ def stack_slice(stack: StackSpec, train: TrainWorkload, strategy: Strategy) -> S
         tp=strategy.tp,
         sequence_parallel=strategy.sequence_parallel,
         precision=strategy.precision,
+        fused_norm=kind is not DeviceKind.CPU,
     )
 
 
-def _stage_blocks(model: ModelSpec, train: TrainWorkload, strategy: Strategy, span: tuple[int, int]) -> tuple[Block, ...]:
-    layers = layers_in_order(model)
-    counts = model_parameters(model)
-    blocks: list[Block] = []
+def _stage_blocks(
+    model: ModelSpec, train: TrainWorkload, strategy: Strategy, *, span: tuple[int, int], kind: DeviceKind
+) -> tuple[Block, ...]:
+    """Blocks of the layers ``span``: the embedding stands before a stack's first layer, its norm or the head after its last."""
     first, last = span
-    for position, (stack, run) in enumerate(groupby(layers[first:last])):
-        run_length = len(list(run))
-        part = stack_slice(stack, train, strategy)
-        own = next(entry for entry in counts.stacks if entry.role is stack.role)
-        opens = first == 0 if position == 0 else True
-        if position == 0 and stack.role is StackRole.DECODER and first > 0:
-            opens = layers[first - 1].role is not StackRole.DECODER
-        if opens:
-            blocks.append(_embedding_block(model, stack, part, shared=_table_is_here_already(blocks)))
-        blocks.append(
-            Block(
-                name=f"{stack.role} layer",
-                operations=layer_operations(model, stack, part),
-                count=run_length,
-                parameters=-(-own.layer.matrices // strategy.tp) + own.layer.norms,
-                num_tensors=_layer_tensors(stack),
-                is_layer=True,
-                input_bytes=_stream_bytes(model, part),
-            )
-        )
-        closes = stack.role is StackRole.ENCODER and _ends_stack(layers, first, last, stack)
-        if closes:
-            operations = closing_norm(model, stack, part)
-            blocks.append(
-                Block(
-                    name="encoder norm",
-                    operations=operations,
-                    count=1,
-                    parameters=own.final_norm,
-                    num_tensors=1,
-                    input_bytes=_stream_bytes(model, part),
-                )
-            )
-    if last == len(layers):
-        blocks.append(_head_block(model, train, strategy, blocks))
+    parameters = {entry.role: entry for entry in model_parameters(model).stacks}
+    blocks: list[Block] = []
+    begin = 0
+    for stack in model.stacks:
+        end = begin + stack.num_layers
+        count = min(last, end) - max(first, begin)
+        part = stack_slice(stack, train, strategy, kind)
+        if count > 0:
+            if first <= begin:
+                blocks.append(_embedding_block(model, part, shared=_holds_table(blocks)))
+            blocks.append(_layer_block(model, stack, part, count=count, own=parameters[stack.role].layer))
+            if last >= end and stack.role is StackRole.ENCODER:
+                blocks.append(_closing_block(model, stack, part, parameters[stack.role].final_norm))
+            if last >= end and stack.role is StackRole.DECODER:
+                blocks.append(_head_block(model, stack, part, shared=model.tied_embeddings and _holds_table(blocks)))
+        begin = end
     return tuple(blocks)
 
 
-def _table_is_here_already(blocks: list[Block]) -> bool:
-    return any(block.name == "embedding" for block in blocks)
+def _holds_table(blocks: list[Block]) -> bool:
+    return any(block.table for block in blocks)
 
 
-def _ends_stack(layers: tuple[StackSpec, ...], first: int, last: int, stack: StackSpec) -> bool:
-    own_end = max(index for index, layer in enumerate(layers) if layer.role is stack.role)
-    return first <= own_end < last
+def _layer_block(model: ModelSpec, stack: StackSpec, part: Slice, *, count: int, own: LayerParameters) -> Block:
+    return Block(
+        name=f"{stack.role} layer",
+        operations=layer_operations(model, stack, part),
+        count=count,
+        parameters=share(own.matrices, part.tp) + own.norms,
+        num_tensors=_layer_tensors(stack),
+        is_layer=True,
+        input_bytes=_stream_bytes(model, part),
+    )
 
 
-def _embedding_block(model: ModelSpec, stack: StackSpec, part: Slice, *, shared: bool) -> Block:
-    table = 0 if shared else -(-model.vocab_size // part.tp) * model.hidden_size
+def _closing_block(model: ModelSpec, stack: StackSpec, part: Slice, parameters: int) -> Block:
+    return Block(
+        name="encoder norm",
+        operations=closing_norm(model, stack, part),
+        count=1,
+        parameters=parameters,
+        num_tensors=1,
+        input_bytes=_stream_bytes(model, part),
+    )
+
+
+def _embedding_block(model: ModelSpec, part: Slice, *, shared: bool) -> Block:
+    table = share(model.vocab_size, part.tp) * model.hidden_size
     learned = model.position is PositionKind.LEARNED
     positions = model.max_positions * model.hidden_size if learned else 0
     return Block(
         name="embedding",
         operations=embedding_operations(model, part),
         count=1,
-        parameters=table + positions,
+        parameters=positions + (0 if shared else table),
         table=table,
         num_tensors=int(not shared) + int(learned),
         input_bytes=_stream_bytes(model, part),
     )
 
 
-def _head_block(model: ModelSpec, train: TrainWorkload, strategy: Strategy, before: list[Block]) -> Block:
-    stack = model.stack(StackRole.DECODER)
-    part = stack_slice(stack, train, strategy)
-    own = next(entry for entry in model_parameters(model).stacks if entry.role is StackRole.DECODER)
-    shared = model.tied_embeddings and _table_is_here_already(before)
-    table = 0 if shared else -(-model.vocab_size // part.tp) * model.hidden_size
+def _head_block(model: ModelSpec, stack: StackSpec, part: Slice, *, shared: bool) -> Block:
+    table = share(model.vocab_size, part.tp) * model.hidden_size
+    norm = next(entry.final_norm for entry in model_parameters(model).stacks if entry.role is StackRole.DECODER)
     return Block(
         name="head",
         operations=head_operations(model, stack, part),
         count=1,
-        parameters=own.final_norm + table,
+        parameters=norm + (0 if shared else table),
         table=table if model.tied_embeddings else 0,
         num_tensors=1 + int(not shared),
         input_bytes=_stream_bytes(model, part),
@@ -216,6 +216,6 @@ def _boundary_bytes(model: ModelSpec, train: TrainWorkload, strategy: Strategy, 
         tokens = target
     else:
         tokens = source if encoder_left else source + (target if len(rest) < model.stack(StackRole.DECODER).num_layers else 0)
-    element = stack_slice(rest[0], train, strategy).width
+    element = ELEMENT_BYTES[strategy.precision]
     share = strategy.tp if strategy.sequence_parallel else 1
     return float(width * tokens * element) / share
