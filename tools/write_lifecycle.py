@@ -1,6 +1,6 @@
 """Writes ``docs/lifecycle.md`` from the two life tables of ``trimtab.lifecycle`` and the invariants that the core checks.
 
-``python tools/lifecycle_docs.py`` writes the page, with ``--check`` it only says whether the page is current.
+``python tools/write_lifecycle.py`` writes the page, with ``--check`` it only says whether the page is current.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "lifecycle.md"
 _INTRODUCTION = """\
 # Life of a unit and of an attempt
 
-This page is made from the tables in `trimtab/lifecycle.py` by `tools/lifecycle_docs.py`; a test checks that it is current.
+This page is made from the tables in `trimtab/lifecycle.py` by `tools/write_lifecycle.py`; a test checks that it is current.
 A unit is a training gang (later also a compression run or a replica of a service). A retry, resize or migration of a unit
 is a new attempt. The attempt number only ever rises, and it fences every effect outside.
 """
@@ -143,9 +143,9 @@ def _release_table() -> str:
 
 
 def _rules() -> str:
-    lines = ["The loop checks the rules of a unit after each of its changes. From any state, a unit that breaks one is set aside:"]
-    lines += [f"{QUARANTINE[0]} ({QUARANTINE[1]}), its rows saved, its devices reserved until proof. The simulation checks all"]
-    lines += ["rules after every step.", ""]
+    lines = ["The loop checks the rules of a unit after each of its changes. From any state, a unit that breaks one is set"]
+    lines += [f"aside: {QUARANTINE[0]} ({QUARANTINE[1]}), its rows saved, its devices reserved until proof. The simulation checks"]
+    lines += ["all rules after every step.", ""]
     lines += ["| Rule | What holds |", "|---|---|"]
     return "\n".join([*lines, *(f"| {number} | {text} |" for number, text in _RULES), ""])
 
@@ -156,7 +156,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 when the page is not current")
     if parser.parse_args().check:
         current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
-        print(f"{PAGE.name} is {'current' if current else 'not current: run python tools/lifecycle_docs.py'}")
+        print(f"{PAGE.name} is {'current' if current else 'not current: run python tools/write_lifecycle.py'}")
         return 0 if current else 1
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(), encoding="utf-8")

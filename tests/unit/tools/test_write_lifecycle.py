@@ -6,16 +6,16 @@ from types import MappingProxyType
 
 import pytest
 
-from tools import lifecycle_docs
+from tools import write_lifecycle
 from trimtab.lifecycle import ATTEMPT_MOVES, UNIT_MOVES, AttemptEvent, AttemptState
 
 
 def test_the_page_is_current() -> None:
-    assert lifecycle_docs.PAGE.read_text(encoding="utf-8") == lifecycle_docs.page(), "run python tools/lifecycle_docs.py"
+    assert write_lifecycle.PAGE.read_text(encoding="utf-8") == write_lifecycle.page(), "run python tools/write_lifecycle.py"
 
 
 def test_every_move_is_on_the_page() -> None:
-    text = lifecycle_docs.page()
+    text = write_lifecycle.page()
     for (before, event), after in ATTEMPT_MOVES.items():
         assert f"    {before or '[*]'} --> {after}: {event}" in text
     for (unit_before, unit_event), unit_after in UNIT_MOVES.items():
@@ -23,7 +23,7 @@ def test_every_move_is_on_the_page() -> None:
 
 
 def test_a_changed_table_makes_another_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = lifecycle_docs.page()
+    before = write_lifecycle.page()
     moves = {**ATTEMPT_MOVES, (AttemptState.RELEASED, AttemptEvent.READY): AttemptState.RUNNING}
-    monkeypatch.setattr(lifecycle_docs, "ATTEMPT_MOVES", MappingProxyType(moves))
-    assert lifecycle_docs.page() != before
+    monkeypatch.setattr(write_lifecycle, "ATTEMPT_MOVES", MappingProxyType(moves))
+    assert write_lifecycle.page() != before
