@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from trimtab.client.problems import TYPE_PREFIX, problem_of_error
@@ -84,7 +85,18 @@ async def _http(request: Request, error: Exception) -> Response:
     )
     answer = problem(error.status_code, code, detail)
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_methods(request))  # the framework names those of one route alone
     return answer
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that this address answers to."""
+    found: set[str] = set()
+    for candidate in request.app.state.api_routes:
+        if isinstance(candidate, APIRoute) and candidate.path_regex.match(request.url.path):
+            found |= candidate.methods
+    return sorted(found)
 
 
 async def _bug(_request: Request, error: Exception) -> Response:

@@ -69,7 +69,7 @@ def _lines(session: Session, findings: list[Finding]) -> list[str]:
     width = max(len(finding.what) for finding in findings)
     lines = []
     for finding in findings:
-        mark = session.console.style(finding.grade.value.ljust(7), colours[finding.grade])
+        mark = session.console.style(finding.grade.value, colours[finding.grade]) + " " * (7 - len(finding.grade.value))
         text = f"{finding.found}; {finding.advice}" if finding.advice else finding.found
         first, *rest = wrapped(text, width=session.console.width - width - 11)
         lines.append(f"{finding.what.ljust(width)}  {mark}  {first}")

@@ -83,12 +83,11 @@ def _split(label: str) -> list[str]:
 def _columns(header: list[str], rows: list[tuple[str, list[str]]], style: Style) -> list[str]:
     rows = [(label, cells) for label, cells in rows if label or any(cells)]
     widths = [max(len(cells[i]) for cells in [header, *(cells for _, cells in rows)]) for i in range(len(header))]
-    lines = [
-        "  " + " " * _LABEL_WIDTH + "  ".join(style(h.ljust(w), "bold") for h, w in zip(header, widths, strict=True)).rstrip()
-    ]
+    padded = [style(head, "bold") + " " * (width - len(head)) for head, width in zip(header, widths, strict=True)]
+    lines = [("  " + " " * _LABEL_WIDTH + "  ".join(padded)).rstrip()]
     for label, cells in rows:
         body = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        lines.append(f"  {style(label.ljust(_LABEL_WIDTH), 'dim')}{body}".rstrip())
+        lines.append(f"  {style(label, 'dim')}{' ' * (_LABEL_WIDTH - len(label))}{body}".rstrip())
     return lines
 
 

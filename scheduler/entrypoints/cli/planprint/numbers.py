@@ -89,7 +89,7 @@ def origin_lines(constants: Sequence[Constant], *, width: int, style: Style) -> 
         colour = {Origin.MEASURED: "green", Origin.CALIBRATED: "green", Origin.PUBLISHED: "cyan", Origin.ASSUMED: "yellow"}[
             origin
         ]
-        mark = style(origin.value.ljust(_ORIGIN_WIDTH), colour)
+        mark = style(origin.value, colour) + " " * (_ORIGIN_WIDTH - len(origin.value))
         room = width - 2 - _ORIGIN_WIDTH - name_width - _VALUE_WIDTH - 2
         sources = wrapped(source or "no source named", width=room)
         for index in range(max(len(members), len(sources))):

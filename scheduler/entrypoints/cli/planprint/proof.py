@@ -52,7 +52,7 @@ def rejection_lines(plan: Plan, unit_id: UnitId, *, width: int, style: Style) ->
 
 def _reason_lines(reason: RejectionReason, members: Sequence[Rejection], width: int, style: Style) -> list[str]:
     count = sum(member.count for member in members)
-    lines = [f"  {style(reason.value.ljust(_REASON_WIDTH), 'yellow')}{count:>7,}  {_MEANING[reason]}"]
+    lines = [f"  {style(reason.value, 'yellow')}{' ' * (_REASON_WIDTH - len(reason.value))}{count:>7,}  {_MEANING[reason]}"]
     shown = sorted(members, key=lambda member: -member.count)[:_DETAILS_PER_REASON]
     for member in shown:
         label = (
