@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trimtab.model import ModelSpec
+from trimtab.model import ModelFamily, ModelSpec
 from trimtab.strategy import Strategy
 from trimtab.workload import TrainWorkload
 from workers.training.batch import Batch, num_targets
@@ -42,16 +42,17 @@ class StepNumbers:
 class Engine:
     """One rank's share of a training run. All ranks call the same methods in the same order."""
 
-    def __init__(self, *, parallel: ParallelModel, train: TrainWorkload, strategy: Strategy, device: torch.device) -> None:
+    def __init__(self, *, parallel: ParallelModel, model: ModelSpec, train: TrainWorkload, strategy: Strategy) -> None:
         self.parallel = parallel
+        self.needs_source = model.family is ModelFamily.ENCODER_DECODER
         self.train = train
         self.strategy = strategy
-        self.device = device
+        self.device = parallel.device
         self.num_updates = 0
         self.last: StepNumbers | None = None
         self.optimizer = LocalOptimizer(train.optimizer, parallel.local_parameters())
-        self._meter = PeakMeter(device)
-        self._weight = 1.0 / (strategy.global_batch * train.sequence_length)
+        self._meter = PeakMeter(self.device)
+        self._num_positions = strategy.global_batch * train.sequence_length
 
     @classmethod
     def build(cls, *, model: ModelSpec, train: TrainWorkload, strategy: Strategy, device: torch.device) -> Engine:
@@ -60,14 +61,9 @@ class Engine:
         Raises ValueError where the strategy asks for what the engine does not have, or does not fit the model or the number of
         ranks.
         """
-        if strategy.global_batch != train.global_batch:
-            raise ValueError(
-                f"strategy: global batch {strategy.global_batch} (micro_batch x num_micro_batches x data ranks), "
-                f"but the workload's is {train.global_batch}"
-            )
         allow_tf32(strategy.precision)
         parallel = build_parallel_model(model=model, train=train, strategy=strategy, device=device)
-        return cls(parallel=parallel, train=train, strategy=strategy, device=device)
+        return cls(parallel=parallel, model=model, train=train, strategy=strategy)
 
     @property
     def data_rank(self) -> int:
@@ -86,14 +82,14 @@ class Engine:
         """
         self._check_size(batch)
         batch = batch.to(self.device)
-        loss = self.parallel.forward_backward(batch, weight=self._weight)
+        loss = self.parallel.forward_backward(batch, weight=1.0 / self._num_positions)
         gradients = self.parallel.reduced_gradients()
         clip = self.train.optimizer.clip_norm
         square = self.parallel.squared_norm(gradients) if clip > 0 else None
         total_loss, count, total_square = self._totals(loss, batch, square)
         if count == 0:
             raise ValueError("the global batch has no target")
-        scale = 1.0 / (count * self._weight)
+        scale = self._num_positions / count
         norm = math.sqrt(total_square) * scale if clip > 0 else None
         factor = scale * (clip_factor(norm, clip) if norm is not None else 1.0)
         if factor != 1.0:
@@ -171,5 +167,5 @@ class Engine:
         expected = self.strategy.micro_batch * self.strategy.num_micro_batches
         if batch.tokens.shape[0] != expected:
             raise ValueError(f"a batch of {expected} samples is expected on each data rank, found {batch.tokens.shape[0]}")
-        if self.parallel.needs_source != (batch.source is not None):
+        if self.needs_source != (batch.source is not None):
             raise ValueError("an encoder-decoder needs a source batch, a decoder takes none")

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trimtab.workload import OptimizerKind, OptimizerSpec, ScheduleKind
 
@@ -42,62 +42,90 @@ def clip_factor(norm: float, clip_norm: float) -> float:
 
 
 class LocalOptimizer:
-    """The update rule over the local parts of named parameters. Only matrices (two or more dimensions) decay."""
+    """The update rule over the local parts of named parameters. Only matrices (two or more dimensions) decay.
+
+    It calls the fused kernels below ``torch.optim`` themselves: torch's optimizer classes import the whole compiler when they
+    are made, which takes seconds of every start.
+    """
 
     def __init__(self, spec: OptimizerSpec, named: Sequence[tuple[str, Tensor]]) -> None:
         """``named`` gives the local tensor of each parameter; updates are written into its storage."""
         self.spec = spec
         self.names = [name for name, _ in named]
-        self.parts = [nn.Parameter(tensor.detach(), requires_grad=True) for _, tensor in named]
+        self.parts = [tensor.detach() for _, tensor in named]
         self.state_names = STATE_NAMES[spec.kind] if spec.kind is OptimizerKind.ADAMW or spec.momentum else ()
-        matrices = [part for part in self.parts if part.dim() >= 2]
-        others = [part for part in self.parts if part.dim() < 2]
-        groups = [
-            {"params": params, "weight_decay": decay}
-            for params, decay in ((matrices, spec.weight_decay), (others, 0.0))
-            if params
+        self._states: dict[str, list[Tensor]] = {}
+        device = self.parts[0].device
+        self._num_updates = torch.zeros((), dtype=torch.float32, device=device)
+        decays = [part.dim() >= 2 for part in self.parts]
+        self._groups = [
+            (decay, [index for index, has in enumerate(decays) if has is chosen])
+            for chosen, decay in ((True, spec.weight_decay), (False, 0.0))
+            if chosen in decays
         ]
-        self.optimizer: torch.optim.Optimizer
-        if spec.kind is OptimizerKind.ADAMW:
-            betas = (spec.beta1, spec.beta2)
-            self.optimizer = torch.optim.AdamW(groups, lr=spec.learning_rate, betas=betas, eps=spec.epsilon, fused=True)
-        else:
-            self.optimizer = torch.optim.SGD(groups, lr=spec.learning_rate, momentum=spec.momentum, fused=True)
 
     def update(self, gradients: Sequence[Tensor], *, rate: float) -> None:
         """One update with the local gradients, in the order of the parameters."""
-        for part, gradient in zip(self.parts, gradients, strict=True):
-            part.grad = gradient
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        for part in self.parts:
-            part.grad = None
+        self._make_states()
+        self._num_updates += 1
+        for decay, members in self._groups:
+            parts = [self.parts[index] for index in members]
+            theirs = [gradients[index] for index in members]
+            states = [[self._states[key][index] for index in members] for key in self.state_names]
+            if self.spec.kind is OptimizerKind.ADAMW:
+                self._adamw(parts, theirs, states, rate=rate, decay=decay)
+            else:
+                self._sgd(parts, theirs, states, rate=rate, decay=decay)
+
+    def _adamw(
+        self, parts: list[Tensor], gradients: list[Tensor], states: list[list[Tensor]], *, rate: float, decay: float
+    ) -> None:
+        torch._fused_adamw_(
+            parts,
+            gradients,
+            states[0],
+            states[1],
+            [],
+            [self._num_updates] * len(parts),
+            lr=rate,
+            beta1=self.spec.beta1,
+            beta2=self.spec.beta2,
+            weight_decay=decay,
+            eps=self.spec.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _sgd(
+        self, parts: list[Tensor], gradients: list[Tensor], states: list[list[Tensor]], *, rate: float, decay: float
+    ) -> None:
+        torch._fused_sgd_(
+            parts,
+            gradients,
+            states[0] if states else [],
+            weight_decay=decay,
+            momentum=self.spec.momentum,
+            lr=rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """For each parameter its state tensors by name, made (as zeros) where no update has run yet."""
-        return {
-            name: {key: self._state_of(part)[key] for key in self.state_names}
-            for name, part in zip(self.names, self.parts, strict=True)
-        }
+        """For each parameter its state tensors by name, zeros where no update has run yet."""
+        self._make_states()
+        return {name: {key: self._states[key][index] for key in self.state_names} for index, name in enumerate(self.names)}
 
     def tensors(self) -> list[Tensor]:
         """All state tensors that exist by now."""
-        return [tensor for state in self.optimizer.state.values() for tensor in state.values()]
+        return [tensor for tensors in self._states.values() for tensor in tensors]
 
     def set_num_updates(self, num_updates: int) -> None:
         """Say how many updates the state stands for (the bias correction of AdamW depends on it)."""
-        for part in self.parts:
-            state = self._state_of(part)
-            if self.spec.kind is OptimizerKind.ADAMW:
-                state["step"].fill_(float(num_updates))
+        self._num_updates.fill_(float(num_updates))
 
-    def _state_of(self, part: nn.Parameter) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = self.optimizer.state[part]
-        if not state:
-            for key in self.state_names:
-                state[key] = torch.zeros_like(part.data)
-            if self.spec.kind is OptimizerKind.ADAMW:
-                device = part.device if part.device.type == "cuda" else torch.device("cpu")
-                state["step"] = torch.zeros((), dtype=torch.float32, device=device)
-        return state
+    def _make_states(self) -> None:
+        for key in self.state_names:
+            if key not in self._states:
+                self._states[key] = [torch.zeros_like(part) for part in self.parts]

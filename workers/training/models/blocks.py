@@ -23,13 +23,39 @@ ACTIVATIONS: dict[ActivationKind, Callable[[Tensor], Tensor]] = {
 }
 
 
+class Linear(nn.Linear):
+    """torch's layer without values of its own: they come from ``initial.py``, and torch's take seconds to import on the meta device."""
+
+    def reset_parameters(self) -> None:
+        """Nothing."""
+
+
+class Embedding(nn.Embedding):
+    """The same for the embedding."""
+
+    def reset_parameters(self) -> None:
+        """Nothing."""
+
+
+class RMSNorm(nn.RMSNorm):
+    """The same for the RMS norm."""
+
+    def reset_parameters(self) -> None:
+        """Nothing."""
+
+
+class LayerNorm(nn.LayerNorm):
+    """The same for the layer norm."""
+
+    def reset_parameters(self) -> None:
+        """Nothing."""
+
+
 def build_norm(stack: StackSpec, size: int, epsilon: float) -> nn.Module:
-    """The norm of a stack over the last dimension of ``size``. Raises ValueError for a bias on an RMS norm, which has none."""
+    """The norm of a stack over the last dimension of ``size``; an RMS norm has no bias, whatever ``norm_bias`` says."""
     if stack.norm is NormKind.RMS:
-        if stack.norm_bias:
-            raise ValueError("norm_bias: an RMS norm has no bias; allowed: norm 'layer' with norm_bias, or norm 'rms' without")
-        return nn.RMSNorm(size, eps=epsilon)
-    return nn.LayerNorm(size, eps=epsilon, bias=stack.norm_bias)
+        return RMSNorm(size, eps=epsilon)
+    return LayerNorm(size, eps=epsilon, bias=stack.norm_bias)
 
 
 class Rotary(nn.Module):
@@ -81,7 +107,13 @@ class Positions(nn.Module):
         self._table: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embeddings with positions, same shape. Raises ValueError where a learned table is too short."""
+        """Embeddings with positions, same shape, in the format of the arithmetic: here the residual stream begins.
+
+        Raises ValueError where a learned table is too short.
+        """
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):
+            x = x.to(torch.get_autocast_dtype(kind))
         length = x.shape[1]
         if self.kind is PositionKind.LEARNED:
             if length > self.max_positions:
@@ -112,10 +144,10 @@ class Attention(nn.Module):
         self.causal = causal
         self.window = spec.window
         self.grouped = spec.num_kv_heads != spec.num_heads
-        self.query = nn.Linear(hidden_size, spec.num_heads * spec.head_size, bias=spec.qkv_bias)
-        self.key = nn.Linear(hidden_size, spec.num_kv_heads * spec.head_size, bias=spec.qkv_bias)
-        self.value = nn.Linear(hidden_size, spec.num_kv_heads * spec.head_size, bias=spec.qkv_bias)
-        self.output = nn.Linear(spec.num_heads * spec.head_size, hidden_size, bias=spec.output_bias)
+        self.query = Linear(hidden_size, spec.num_heads * spec.head_size, bias=spec.qkv_bias)
+        self.key = Linear(hidden_size, spec.num_kv_heads * spec.head_size, bias=spec.qkv_bias)
+        self.value = Linear(hidden_size, spec.num_kv_heads * spec.head_size, bias=spec.qkv_bias)
+        self.output = Linear(spec.num_heads * spec.head_size, hidden_size, bias=spec.output_bias)
 
     def forward(self, x: Tensor, memory: Tensor | None = None, rotary: Tensor | None = None) -> Tensor:
         """``x`` [B, S, H] attends to ``memory`` [B, M, H], or to itself where there is none; returns [B, S, H]."""
@@ -154,9 +186,9 @@ class FeedForward(nn.Module):
     def __init__(self, spec: FeedForwardSpec, hidden_size: int) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[spec.activation]
-        self.gate = nn.Linear(hidden_size, spec.hidden_size, bias=spec.bias) if spec.gated else None
-        self.up = nn.Linear(hidden_size, spec.hidden_size, bias=spec.bias)
-        self.down = nn.Linear(spec.hidden_size, hidden_size, bias=spec.bias)
+        self.gate = Linear(hidden_size, spec.hidden_size, bias=spec.bias) if spec.gated else None
+        self.up = Linear(hidden_size, spec.hidden_size, bias=spec.bias)
+        self.down = Linear(spec.hidden_size, hidden_size, bias=spec.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, S, H] to [B, S, H]."""

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.model import ModelSpec, PositionKind, StackRole, StackSpec
-from workers.training.models.blocks import Layer, Positions, Rotary, build_norm
+from workers.training.models.blocks import Embedding, Layer, Linear, Positions, Rotary, build_norm
 
 
 class Stack(nn.Module):
-    """Equal layers with positions before and a norm after them."""
+    """Equal layers with positions before and a norm after them. Whoever cuts a model drops parts by setting them to None."""
 
     def __init__(self, stack: StackSpec, model: ModelSpec) -> None:
         super().__init__()
         rotary = model.position is PositionKind.ROTARY
-        self.positions = Positions(model)
+        self.positions: Positions | None = Positions(model)
         self.rotary = Rotary(stack.attention.head_size, model.rope_theta) if rotary else None
         self.layers = nn.ModuleDict({str(index): Layer(stack, model) for index in range(stack.num_layers)})
-        self.norm = build_norm(stack, model.hidden_size, model.norm_epsilon)
+        self.norm: nn.Module | None = build_norm(stack, model.hidden_size, model.norm_epsilon)
 
     def run_layers(self, x: Tensor, memory: Tensor | None = None, *, length: int | None = None) -> Tensor:
         """The layers that are present, on ``x`` [B, S, H]. ``length`` is S where ``x`` holds only a part of the positions."""
@@ -36,6 +36,8 @@ class Stack(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
         """Embeddings [B, S, H] to normed output [B, S, H]; ``memory`` [B, M, H] is the encoder's output."""
+        assert self.positions is not None
+        assert self.norm is not None
         length = x.shape[1]
         out: Tensor = self.norm(self.run_layers(self.positions(x), memory, length=length))
         return out
@@ -46,22 +48,24 @@ class Transformer(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(spec.vocab_size, spec.hidden_size)
+        self.embedding: nn.Embedding | None = Embedding(spec.vocab_size, spec.hidden_size)
         roles = {stack.role: stack for stack in spec.stacks}
         encoder = roles.get(StackRole.ENCODER)
-        self.encoder = Stack(encoder, spec) if encoder is not None else None
+        self.encoder: Stack | None = Stack(encoder, spec) if encoder is not None else None
         self.decoder = Stack(roles[StackRole.DECODER], spec)
-        self.head = nn.Linear(spec.hidden_size, spec.vocab_size, bias=False)
+        self.head: nn.Linear | None = Linear(spec.hidden_size, spec.vocab_size, bias=False)
         self.tied = spec.tied_embeddings
         self.tie()
 
     def tie(self) -> None:
         """Make the head use the embedding's matrix again where the model is tied (after the parameters were replaced)."""
-        if self.tied:
+        if self.tied and self.head is not None and self.embedding is not None:
             self.head.weight = self.embedding.weight
 
     def forward(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """``tokens`` [B, S] and, for an encoder-decoder, ``source`` [B, M], both int64, to logits [B, S, V]."""
+        assert self.embedding is not None
+        assert self.head is not None
         memory = None
         if self.encoder is not None:
             if source is None:
