@@ -144,7 +144,7 @@ def _release_table() -> str:
 
 def _rules() -> str:
     lines = ["The loop checks the rules of a unit after each of its changes. From any state, a unit that breaks one is set"]
-    lines += [f"aside: {QUARANTINE[0]} ({QUARANTINE[1]}), its rows saved, its devices reserved until proof. The simulation checks"]
+    lines += [f"aside: {QUARANTINE[0]} ({QUARANTINE[1]}), its rows saved, its devices kept until proof. The simulation checks"]
     lines += ["all rules after every step.", ""]
     lines += ["| Rule | What holds |", "|---|---|"]
     return "\n".join([*lines, *(f"| {number} | {text} |" for number, text in _RULES), ""])

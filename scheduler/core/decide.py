@@ -38,7 +38,8 @@ class Circumstances:
     """What decisions look at besides the snapshot.
 
     ``progress_age_s``: seconds since a running attempt last got further; only attempts that report progress are in it.
-    ``step_s``: predicted seconds per step. ``num_start_tries``: refused starts in a row.
+    ``known_s``: seconds for which this process has known a live attempt. ``step_s``: predicted seconds per step.
+    ``num_start_tries``: refused starts in a row. All of these are differences of a monotonic clock.
     """
 
     now: datetime
@@ -46,6 +47,7 @@ class Circumstances:
     inventory: Inventory | None = None
     plan: Plan | None = None
     progress_age_s: Mapping[AttemptRef, float] = field(default_factory=dict)
+    known_s: Mapping[AttemptRef, float] = field(default_factory=dict)
     step_s: Mapping[AttemptRef, float] = field(default_factory=dict)
     num_start_tries: Mapping[AttemptRef, int] = field(default_factory=dict)
 
@@ -75,7 +77,7 @@ def decide(snapshot: Snapshot, unit: Unit, around: Circumstances) -> Write | Non
 def _decide_live(write: WriteBuilder, job: Job, attempt: Attempt, around: Circumstances) -> None:
     if not attempt.claimed_by:
         tries = around.num_start_tries.get(attempt.ref, 0)
-        age_s = (around.now - attempt.assigned_at).total_seconds()
+        age_s = around.known_s.get(attempt.ref, 0.0)
         if attempt.stop_requested_at is not None:
             attempts.give_up_start(write, attempt.ref, detail="stopped before its agent had claimed it")
             return
@@ -176,7 +178,14 @@ def eligible(snapshot: Snapshot, unit: Unit, now: datetime) -> bool:
     job = snapshot.job(unit.job_id)
     if job is None or job.intent is not Intent.RUN or unit.state is not UnitState.QUEUED:
         return False
-    return snapshot.live_attempt(unit) is None and (unit.not_before is None or unit.not_before <= now)
+    return snapshot.live_attempt(unit) is None and not backing_off(job, unit, now)
+
+
+def backing_off(job: Job, unit: Unit, now: datetime) -> bool:
+    """Does the unit still wait after a failure? A wait beyond the longest of its policy shows a clock set back: it is over."""
+    if unit.not_before is None:
+        return False
+    return timedelta(0) < unit.not_before - now <= timedelta(seconds=job.spec.retry.max_backoff_s)
 
 
 def queue_order(snapshot: Snapshot, now: datetime) -> tuple[Unit, ...]:

@@ -86,6 +86,10 @@ class CommandRunner:
         self._live = live
         self._plans = plans
 
+    def candidate(self, attempt: Attempt) -> Candidate | None:
+        """What the plan of an attempt predicted for it."""
+        return self._plans.candidate(attempt)
+
     def run(self, command: PendingCommand, inventory: Inventory, *, term: int) -> None:
         """Carry one command out if it is due."""
         if command.action is CommandAction.START:
@@ -145,7 +149,7 @@ class CommandRunner:
     def _outstays(self, attempt: Attempt) -> bool:
         """Has an agent had its time to end by itself after its release, and is it time to stop it (again)?"""
         clock, repeat_s = self._ports.clock, self._settings.policy.stop_repeat_s
-        if attempt.released_at is not None and (clock.now() - attempt.released_at).total_seconds() < repeat_s:
+        if attempt.released_at is not None and 0.0 <= (clock.now() - attempt.released_at).total_seconds() < repeat_s:
             return False
         return self._live.stop_due(attempt.ref, clock.monotonic(), repeat_s=repeat_s)
 

@@ -17,6 +17,7 @@ _LAST_WORDS_KEPT = 1000
 @dataclass(slots=True)
 class _Signs:
     seen_s: float
+    known_since_s: float
     sequence: int = -1
     progress: Progress | None = None
     progressed_s: float | None = None
@@ -36,7 +37,7 @@ class LiveBook:
         self._last_words: OrderedDict[AttemptRef, tuple[Progress | None, datetime | None]] = OrderedDict()
 
     def _of(self, ref: AttemptRef, now_s: float) -> _Signs:
-        return self._signs.setdefault(ref, _Signs(seen_s=now_s))
+        return self._signs.setdefault(ref, _Signs(seen_s=now_s, known_since_s=now_s))
 
     def keep_only(self, refs: Iterable[AttemptRef]) -> None:
         """Forget all other attempts, but for the last progress of the newest of them."""
@@ -90,6 +91,11 @@ class LiveBook:
         """Seconds since each attempt that reports last got further."""
         with self._lock:
             return {ref: now_s - s.progressed_s for ref, s in self._signs.items() if s.progressed_s is not None}
+
+    def known_s(self, now_s: float) -> Mapping[AttemptRef, float]:
+        """Seconds since each attempt was first noted here."""
+        with self._lock:
+            return {ref: now_s - signs.known_since_s for ref, signs in self._signs.items()}
 
     def start_due(self, ref: AttemptRef, now_s: float) -> bool:
         """May a start be tried now?"""

@@ -187,14 +187,27 @@ class Reconciler:
 
     def _circumstances(self, plan: Plan | None) -> decide.Circumstances:
         clock, now_s = self._ports.clock, self._ports.clock.monotonic()
+        progress_age_s = self._live.progress_age_s(now_s)
         return decide.Circumstances(
             now=clock.now(),
             policy=self._settings.policy,
             inventory=with_owners(self._inventory, self._mirror.snapshot) if self._inventory is not None else None,
             plan=plan,
-            progress_age_s=self._live.progress_age_s(now_s),
+            progress_age_s=progress_age_s,
+            known_s=self._live.known_s(now_s),
+            step_s=self._step_s(progress_age_s),
             num_start_tries=self._live.start_tries(),
         )
+
+    def _step_s(self, progress_age_s: Mapping[AttemptRef, float]) -> Mapping[AttemptRef, float]:
+        """Predicted step times of the attempts that may have stalled."""
+        found: dict[AttemptRef, float] = {}
+        for ref, age_s in progress_age_s.items():
+            attempt = self._mirror.snapshot.attempt(ref) if age_s > self._settings.policy.stall_after_s else None
+            candidate = self._commands.candidate(attempt) if attempt is not None else None
+            if candidate is not None:
+                found[ref] = candidate.step_s.value
+        return found
 
     def _decide(self, unit_id: UnitId) -> None:
         snapshot = self._mirror.snapshot

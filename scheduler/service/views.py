@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from scheduler.core import recheck
+from scheduler.core import decide, recheck
 from scheduler.core.attempts import spent_usd
-from scheduler.core.decide import over_limits, unplaced_for
 from scheduler.core.snapshot import Snapshot
 from scheduler.ports import StoredEvent
 from trimtab.estimate import Estimate
@@ -190,14 +189,14 @@ def _living(attempt: Attempt) -> Reason:
 def _waiting(snapshot: Snapshot, job: Job, unit: Unit, notes: Notes) -> Reason:
     if job.intent is not Intent.RUN:
         return Reason(code="waiting", detail=f"the intent is {job.intent}")
-    over = over_limits(snapshot, job, notes.now)
+    over = decide.over_limits(snapshot, job, notes.now)
     if over is not None:
         return Reason(code=QueueReason.BUDGET.value, detail=over, smallest_change="raise the limit and submit again")
-    if unit.not_before is not None and unit.not_before > notes.now:
+    if unit.not_before is not None and decide.backing_off(job, unit, notes.now):
         left_s = (unit.not_before - notes.now).total_seconds()
         detail = f"tried again in {left_s:.0f} s, at {unit.not_before.isoformat()}; {unit.detail}"
         return Reason(code=QueueReason.BACK_OFF.value, detail=detail, smallest_change="wait")
-    unplaced = unplaced_for(notes.plan, unit)
+    unplaced = decide.unplaced_for(notes.plan, unit)
     holders = _holders(snapshot, job, notes)
     if unplaced is not None:
         change = unplaced.smallest_change or ("wait until a holder ends" if holders else "")
