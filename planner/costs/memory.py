@@ -91,8 +91,7 @@ def _backward(stage: Stage, strategy: Strategy) -> _Peak:
     others = (num_in_flight(strategy, stage.index) - 1) * one
     walk = _Walk(strategy, stage, left=one)
     for block in reversed(stage.blocks):
-        for _ in range(block.count):
-            walk.back_through(block)
+        walk.back_through(block)
     best = walk.best
     return replace(best, total=best.total + others, activations=best.activations + others)
 
@@ -109,17 +108,29 @@ class _Walk:
         self.best = _Peak(total=0.0, gradients=0.0, activations=0.0, logits=0.0, transient=0.0)
 
     def back_through(self, block: Block) -> None:
-        """One run of a block's backward pass."""
+        """The backward passes of all runs of a block.
+
+        From run to run what is left falls and the gradients grow by equal amounts until they are whole, so a moment is highest in
+        the first or last run, or where the gradients become whole; only these runs are walked.
+        """
         recompute = self._strategy.recompute if block.is_layer else Recompute.NONE
         kept = block_saved_bytes(block, self._strategy.recompute)
-        self._left -= kept
         own = sum(operation.saved_bytes for operation in block.operations)
         scale = (kept + restored_bytes(block.operations, recompute)) / own if own else 1.0
-        here = own * scale
-        for operation in reversed(block.operations):
-            self._moment(operation, here, block.input_bytes)
-            here -= operation.saved_bytes * scale
-            self._grown += operation.weights * self._state
+        grows = sum(operation.weights for operation in block.operations) * self._state
+        left, grown = self._left, self._grown
+        for run in self._runs(block.count, grown, grows):
+            self._left, self._grown = left - (run + 1) * kept, grown + run * grows
+            here = own * scale
+            for operation in reversed(block.operations):
+                self._moment(operation, here, block.input_bytes)
+                here -= operation.saved_bytes * scale
+                self._grown += operation.weights * self._state
+        self._left, self._grown = left - block.count * kept, grown + block.count * grows
+
+    def _runs(self, count: int, grown: float, grows: float) -> list[int]:
+        whole_at = int((self._whole - grown) / grows) if grows > 0.0 else 0
+        return sorted({run for run in (0, whole_at - 1, whole_at, whole_at + 1, count - 1) if 0 <= run < count})
 
     def _moment(self, operation: Operation, here: float, stream_bytes: float) -> None:
         is_loss = operation.name == "cross-entropy"

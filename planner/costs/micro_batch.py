@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from planner.costs.constants import INTERFERENCE_FRAC
 from planner.costs.memory import state_bytes
@@ -67,13 +67,15 @@ class StageTime:
 class StageTimer:
     """Adds up the operations of stages; equal blocks are added up once."""
 
-    def __init__(self, strategy: Strategy, times: KernelTimes, spans: dict[str, GroupSpan], log: ConstantLog) -> None:
+    def __init__(
+        self, strategy: Strategy, times: KernelTimes, spans: dict[str, GroupSpan], log: ConstantLog, memo: dict[object, Any]
+    ) -> None:
         self._strategy = strategy
         self._times = times
         self._spans = spans
         self._log = log
         self._launch = tuple(self.fixed(ProbeKernel.LAUNCH, (way,)) for way in (0, 1))
-        self._blocks: dict[int, tuple[TimeSum, TimeSum, TimeSum, TimeSum]] = {}
+        self._memo = memo
 
     def fixed(self, kernel: ProbeKernel, shape: tuple[int, ...] = ()) -> Seconds:
         """A cost without sizes."""
@@ -102,10 +104,22 @@ class StageTimer:
         )
 
     def _block(self, block: Block) -> tuple[TimeSum, TimeSum, TimeSum, TimeSum]:
-        found = self._blocks.get(id(block.operations))
+        """The sums of a block, remembered by all that they depend on beside the context.
+
+        The operations are known by identity, which is cheap; they are kept with the sums, so that no other ones can take it. The
+        constants that the sums rest on are remembered with them.
+        """
+        strategy = self._strategy
+        chosen = strategy.recompute if block.is_layer else Recompute.NONE
+        key = (id(block.operations), chosen, strategy.precision, strategy.world_size, self._spans["tp"])
+        found = self._memo.get(key)
         if found is None:
-            found = self._blocks[id(block.operations)] = self._add_block(block)
-        return found
+            times = self._times.renewed()
+            sums = StageTimer(strategy, times, self._spans, self._log, self._memo)._add_block(block)
+            found = self._memo[key] = (block.operations, sums, times.constants())
+        for constant in found[2]:
+            self._log.note(constant)
+        return found[1]
 
     def _add_block(self, block: Block) -> tuple[TimeSum, TimeSum, TimeSum, TimeSum]:
         forward, backward, recompute, tensor = (TimeSum() for _ in range(4))

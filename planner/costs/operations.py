@@ -9,6 +9,7 @@ product for the input's gradient and one for the weight's.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from planner.costs.types import Exchange, Operation, Work
@@ -67,6 +68,7 @@ class Slice:
         return self.tokens // self.tp if self.sequence_parallel else self.tokens
 
 
+@lru_cache(maxsize=4096)
 def layer_operations(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[Operation, ...]:
     """All operations of one layer of ``stack``, forward order."""
     hidden = model.hidden_size
@@ -84,6 +86,7 @@ def layer_operations(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[O
     return tuple(out)
 
 
+@lru_cache(maxsize=4096)
 def embedding_operations(model: ModelSpec, part: Slice) -> tuple[Operation, ...]:
     """Token embedding and learned or sinusoidal positions; its gradient is a dense table."""
     hidden, tokens, width = model.hidden_size, part.tokens, part.width
@@ -118,6 +121,7 @@ def embedding_operations(model: ModelSpec, part: Slice) -> tuple[Operation, ...]
     return tuple(out)
 
 
+@lru_cache(maxsize=4096)
 def head_operations(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[Operation, ...]:
     """Final norm, logits and the summed cross-entropy over the vocabulary, split by tensor parallelism."""
     vocab = share(model.vocab_size, part.tp)
@@ -130,6 +134,7 @@ def head_operations(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[Op
     )
 
 
+@lru_cache(maxsize=4096)
 def closing_norm(model: ModelSpec, stack: StackSpec, part: Slice) -> tuple[Operation, ...]:
     """The norm that closes an encoder stack, and the gathering of what every decoder layer reads."""
     norm = _norm(model.hidden_size, stack, part)

@@ -62,6 +62,7 @@ class ProbedTimes:
     """The provider over one ProbeReport; what the probe did not measure comes from the roofline of the measured device type."""
 
     def __init__(self, context: DeviceContext, report: ProbeReport, *, num_ranks: int) -> None:
+        self._context = context
         self._report = report
         self._num_ranks = num_ranks
         self._roofline = RooflineTimes(context, num_ranks=num_ranks)
@@ -72,6 +73,10 @@ class ProbedTimes:
     def constants(self) -> tuple[Constant, ...]:
         """Measured figures in brief, the model's own error, and what the roofline lent."""
         return (*self._log.all(), *self._roofline.constants())
+
+    def renewed(self) -> ProbedTimes:
+        """The same provider, with no figures used so far."""
+        return ProbedTimes(self._context, self._report, num_ranks=self._num_ranks)
 
     def kernel(self, work: Work, precision: Precision) -> Seconds:
         """Interpolated time of the kernel with this provider's number of ranks at work."""

@@ -39,6 +39,7 @@ class RooflineTimes:
     """The provider that needs no measurement."""
 
     def __init__(self, context: DeviceContext, *, num_ranks: int) -> None:
+        self._made_from = (context, num_ranks)
         self._device = context.device_type
         self._shares = ROOFLINE[context.device_type.kind]
         self._links = (context.pool.node_link or context.device_type.link, context.pool.network)
@@ -49,6 +50,11 @@ class RooflineTimes:
     def constants(self) -> tuple[Constant, ...]:
         """Printed figures and shares that were used."""
         return self._log.all()
+
+    def renewed(self) -> RooflineTimes:
+        """The same provider, with no figures used so far."""
+        context, num_ranks = self._made_from
+        return RooflineTimes(context, num_ranks=num_ranks)
 
     def kernel(self, work: Work, precision: Precision) -> Seconds:
         """See the module's formula. Launches and the start of a rank are constants."""

@@ -56,7 +56,7 @@ def predict(*, model: ModelSpec, train: TrainWorkload, strategy: Strategy, conte
     times = kernel_times(context, strategy)
     spans = group_spans(strategy, max(1, context.shape.devices_per_node))
     stages = build_stages(model, train, strategy, context.device_type.kind)
-    timer = StageTimer(strategy, times, spans, log)
+    timer = StageTimer(strategy, times, spans, log, context.memo)
     stage_times = [timer.time(stage) for stage in stages]
     memory = tuple(rank_memory(stage, train, strategy, kind=context.device_type.kind, log=log) for stage in stages)
     problem = _Problem(train=train, strategy=strategy, times=times, spans=spans)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class DeviceContext:
     """Where a strategy would run: the device type, its pool, nodes x devices, and what a probe measured there (None: nothing).
 
-    ``framework`` names the trainer whose habits the model mirrors.
+    ``framework`` names the trainer whose habits the model mirrors. ``memo`` remembers sums of kernel times that the
+    strategies of this context share: one context for many of them is much faster than one for each.
     """
 
     device_type: DeviceType
@@ -26,6 +27,7 @@ class DeviceContext:
     shape: Shape
     probe: ProbeReport | None = None
     framework: str = "trimtab"
+    memo: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +129,10 @@ class KernelTimes(Protocol):
 
     def constants(self) -> tuple[Constant, ...]:
         """Constants used so far."""
+        ...
+
+    def renewed(self) -> KernelTimes:
+        """The same provider, with no constants used so far."""
         ...
 
 
