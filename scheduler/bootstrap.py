@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scheduler.adapters.local.machine import LocalMachine
 from scheduler.adapters.prices.file import FilePrices
 from scheduler.adapters.probes.folder import ProbeFolder
 from scheduler.config import Home, Settings
@@ -26,6 +25,7 @@ from trimtab.plan import Candidate, Plan, PlanningProblem
 from trimtab.processes import boot_id
 
 if TYPE_CHECKING:
+    from scheduler.adapters.local.machine import LocalMachine
     from scheduler.service.control import ControlPlane
 
 _KEY_BYTES = 32
@@ -59,6 +59,8 @@ def device_catalogue() -> Mapping[str, DeviceType]:
 
 def local_machine(settings: Settings) -> LocalMachine:
     """This machine, with its probe reports."""
+    from scheduler.adapters.local.machine import LocalMachine
+
     return LocalMachine(
         cpu_devices=settings.cpu_devices,
         reports=ProbeFolder(settings.home.probes).reports,

@@ -16,7 +16,7 @@ from trimtab.client import Client
 from trimtab.errors import UnavailableError
 from trimtab.processes import lives, send
 
-START_PATIENCE_S = 60.0
+START_PATIENCE_S = 180.0  # a second on an idle machine; much longer on one whose cores are all taken
 STOP_PATIENCE_S = 30.0
 _MAX_LOG_BYTES = 16 << 20
 _LOG_TAIL_LINES = 12

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def _teller(handle: int | None) -> Callable[[str], None]:
     def tell(text: str) -> None:
         while open_handles:
             number = open_handles.pop()
-            os.write(number, (text.replace("\n", " | ") + "\n").encode())
+            with suppress(BrokenPipeError):  # the parent was interrupted or lost patience: that ends nothing here
+                os.write(number, (text.replace("\n", " | ") + "\n").encode())
             os.close(number)
 
     return tell
