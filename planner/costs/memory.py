@@ -88,23 +88,34 @@ def block_saved_bytes(block: Block, recompute: Recompute) -> float:
 def _backward(stage: Stage, strategy: Strategy) -> _Peak:
     """Walks the backward pass of one micro-batch while the others in flight are whole."""
     one = sum(block.count * block_saved_bytes(block, strategy.recompute) for block in stage.blocks)
-    others = (num_in_flight(strategy, stage.index) - 1) * one
-    walk = _Walk(strategy, stage, left=one)
+    in_flight = num_in_flight(strategy, stage.index)
+    walk = _Walk(strategy, stage, left=one, accumulates=strategy.num_micro_batches > in_flight)
     for block in reversed(stage.blocks):
         walk.back_through(block)
+    others = (in_flight - 1) * one + in_flight * _held_outputs(stage, strategy)
     best = walk.best
     return replace(best, total=best.total + others, activations=best.activations + others)
+
+
+def _held_outputs(stage: Stage, strategy: Strategy) -> float:
+    """A pipeline's schedule holds the output of each micro-batch in flight: the stream of the next stage, or the logits."""
+    return 0.0 if strategy.pp == 1 else stage.output_bytes
 
 
 class _Walk:
     """Goes back through the operations of a stage and remembers the highest moment."""
 
-    def __init__(self, strategy: Strategy, stage: Stage, *, left: float) -> None:
+    def __init__(self, strategy: Strategy, stage: Stage, *, left: float, accumulates: bool) -> None:
         self._strategy = strategy
         self._state = state_bytes(strategy.precision)
         self._left = left
         self._grown = 0.0
+        self._accumulates = accumulates
         self._whole = stage.parameters * self._state / (strategy.fsdp if strategy.zero_stage >= 2 else 1)
+        layers = [block for block in stage.blocks if block.is_layer]
+        self._layer = max((float(block.parameters) for block in layers), default=0.0)
+        self._num_layers = sum(block.count for block in layers)
+        self._rest = float(sum(block.parameters for block in stage.blocks if not block.is_layer))
         self.best = _Peak(total=0.0, gradients=0.0, activations=0.0, logits=0.0, transient=0.0)
 
     def back_through(self, block: Block) -> None:
@@ -132,13 +143,29 @@ class _Walk:
         whole_at = int((self._whole - grown) / grows) if grows > 0.0 else 0
         return sorted({run for run in (0, whole_at - 1, whole_at, whole_at + 1, count - 1) if 0 <= run < count})
 
+    def _gathered(self, is_loss: bool) -> float:
+        """Whole parameters of sharded units at a moment: stage 3 has none while the loss is made, then the rest of the stage, two
+        layers (one fetched ahead) and the gradients of one; stages 1 and 2 keep all. Two buffers stay behind from earlier passes.
+        """
+        strategy = self._strategy
+        if strategy.zero_stage == 0:
+            return 0.0
+        width = ELEMENT_BYTES[strategy.precision]
+        behind = 2.0 * max(self._rest, self._layer) * width if strategy.num_micro_batches > 1 else 0.0
+        if strategy.zero_stage < 3:
+            return (self._rest + self._num_layers * self._layer) * width + behind
+        if is_loss:
+            return behind
+        return (self._rest + 2.0 * self._layer) * width + self._layer * self._state + behind
+
     def _moment(self, operation: Operation, here: float, stream_bytes: float) -> None:
         is_loss = operation.name == "cross-entropy"
         logits = operation.saved_bytes + operation.backward_live_bytes if is_loss else 0.0
-        scratch = operation.weights * self._state if self._strategy.num_micro_batches > 1 else 0.0
+        scratch = operation.weights * self._state if self._accumulates else 0.0
         transient = 0.0 if is_loss else operation.backward_live_bytes + stream_bytes + scratch
         activations = self._left + here - (operation.saved_bytes if is_loss else 0.0)
-        gradients = self._whole if self._strategy.num_micro_batches > 1 else min(self._grown, self._whole)
+        gradients = self._whole if self._accumulates else min(self._grown, self._whole)
+        transient += self._gathered(is_loss)
         total = activations + logits + transient + gradients
         if total > self.best.total:
             self.best = _Peak(total=total, gradients=gradients, activations=activations, logits=logits, transient=transient)
@@ -153,13 +180,9 @@ def _update(stage: Stage, strategy: Strategy) -> _Peak:
 
 
 def _communication(stage: Stage, strategy: Strategy) -> float:
-    """Gathered parameters of sharded units, and the pipeline's buffers of both directions."""
-    width = ELEMENT_BYTES[strategy.precision]
-    gathered = 0.0
-    if strategy.zero_stage >= 1:
-        layers = [float(block.parameters) for block in stage.blocks if block.is_layer]
-        rest = sum(block.parameters for block in stage.blocks if not block.is_layer)
-        layer = max(layers, default=0.0)
-        whole = stage.parameters if strategy.zero_stage < 3 else rest + 2 * layer
-        gathered = (whole + layer) * width
-    return gathered + 2.0 * stage.boundary_bytes
+    """Buffers of a pipeline, one per micro-batch and direction; those in flight are counted as the stage's first activation."""
+    if strategy.pp == 1:
+        return 0.0
+    num_micro = strategy.num_micro_batches
+    arriving = (num_micro - num_in_flight(strategy, stage.index)) * stage.received_bytes
+    return arriving + num_micro * stage.boundary_bytes

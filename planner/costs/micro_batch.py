@@ -166,8 +166,8 @@ class StageTimer:
     def _shard(self, total: TimeSum, stage: Stage) -> None:
         """Gathers and scatters of sharded units: each copies the unit once more than it travels.
 
-        Stage 3 gathers a layer for the forward and again for the backward pass, the rest of the stage once; stage 2 gathers once
-        per step. Both scatter the gradients of every micro-batch; stage 1 does all once per step.
+        Stage 3 gathers each unit for the forward and again for the backward pass; stage 2 gathers once per step.
+        Both scatter the gradients of every micro-batch; stage 1 does all once per step.
         """
         strategy = self._strategy
         if strategy.zero_stage == 0:
@@ -197,4 +197,4 @@ def _units(stage: Stage) -> list[tuple[int, int, float]]:
     """(count, parameters, gathers of a micro-batch under stage 3): one unit per layer, one for the rest of the stage."""
     units = [(block.count, block.parameters, 2.0) for block in stage.blocks if block.is_layer]
     rest = sum(block.parameters for block in stage.blocks if not block.is_layer)
-    return [*units, (1, rest, 1.0)] if rest else units
+    return [*units, (1, rest, 2.0)] if rest else units

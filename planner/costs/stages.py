@@ -46,11 +46,17 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One pipeline stage. ``boundary_bytes`` is what one micro-batch sends to the next stage (0 for the last)."""
+    """One pipeline stage.
+
+    ``received_bytes`` and ``boundary_bytes`` are what one micro-batch gets from the stage before and sends to the next (0 at the
+    ends); ``output_bytes`` is what the stage makes of it: what it sends, or the logits.
+    """
 
     index: int
     blocks: tuple[Block, ...]
+    received_bytes: float
     boundary_bytes: float
+    output_bytes: float
 
     @property
     def parameters(self) -> int:
@@ -95,7 +101,9 @@ def build_stages(model: ModelSpec, train: TrainWorkload, strategy: Strategy, kin
         last = first + count
         blocks = _stage_blocks(model, train, strategy, span=(first, last), kind=kind)
         boundary = _boundary_bytes(model, train, strategy, layers[last:]) if index + 1 < len(counts) else 0.0
-        stages.append(Stage(index=index, blocks=blocks, boundary_bytes=boundary))
+        received = stages[-1].boundary_bytes if stages else 0.0
+        output = boundary or _logits_bytes(model, train, strategy)
+        stages.append(Stage(index=index, blocks=blocks, received_bytes=received, boundary_bytes=boundary, output_bytes=output))
         first = last
     return tuple(stages)
 
@@ -204,6 +212,11 @@ def _layer_tensors(stack: StackSpec) -> int:
     feed_forward = (3 if stack.feed_forward.gated else 2) * (2 if stack.feed_forward.bias else 1)
     blocks = 2 if stack.cross_attention else 1
     return attention * blocks + feed_forward + (1 + blocks) * (2 if stack.norm_bias else 1)
+
+
+def _logits_bytes(model: ModelSpec, train: TrainWorkload, strategy: Strategy) -> float:
+    tokens = strategy.micro_batch * share(train.sequence_length, strategy.cp)
+    return float(tokens * share(model.vocab_size, strategy.tp) * ELEMENT_BYTES[strategy.precision])
 
 
 def _boundary_bytes(model: ModelSpec, train: TrainWorkload, strategy: Strategy, rest: tuple[StackSpec, ...]) -> float:
