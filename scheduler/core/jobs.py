@@ -66,9 +66,7 @@ def submit(snapshot: Snapshot, submission: Submission, *, now: datetime, grant: 
     body = {"name": submission.spec.name, "by": submission.submitted_by, "digest": submission.spec_digest}
     write.event("Submitted", job_id=submission.job_id, body=body)
     if grant is not None:
-        attempts.assign(
-            write, unit, grant.assignment, plan_id=grant.plan_id, number=1, credential_digest=grant.credential_digest
-        )
+        attempts.assign(write, unit, grant.assignment, plan_id=grant.plan_id, number=1, credential_digest=grant.credential_digest)
     return write.build()
 
 

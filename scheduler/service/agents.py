@@ -43,9 +43,7 @@ class AgentDesk:
         """See the port."""
         if self._known(request.attempt, credential) is None:
             return ClaimReply(verdict=ClaimVerdict.REFUSED, detail="the credential does not belong to this attempt")
-        reply = self._commit(
-            "claim", lambda snapshot: reflect.take_claim(snapshot, request, now=self._ports.clock.now())
-        )
+        reply = self._commit("claim", lambda snapshot: reflect.take_claim(snapshot, request, now=self._ports.clock.now()))
         if reply.verdict is ClaimVerdict.GRANTED:
             self._live.seen(request.attempt, self._ports.clock.monotonic())
         self._ports.telemetry.count("agent_claims", verdict=reply.verdict)
@@ -71,9 +69,7 @@ class AgentDesk:
         if self._known(attempt, credential) is None:
             return False
         self._live.seen(attempt, self._ports.clock.monotonic())
-        return self._commit(
-            "publish", lambda snapshot: reflect.publish(snapshot, attempt, note, now=self._ports.clock.now())
-        )
+        return self._commit("publish", lambda snapshot: reflect.publish(snapshot, attempt, note, now=self._ports.clock.now()))
 
     def _known(self, ref: AttemptRef, credential: str) -> Attempt | None:
         attempt = self._mirror.settle().attempt(ref)

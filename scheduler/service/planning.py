@@ -193,4 +193,3 @@ def _request(snapshot: Snapshot, unit: Unit, now: datetime) -> PlanRequest:
         strategy=newest.strategy if newest is not None else None,
         waiting_s=max(0.0, (now - job.submitted_at) / timedelta(seconds=1)),
     )
-

@@ -239,9 +239,7 @@ class Reconciler:
         ref = AttemptRef(unit_id=unit.id, number=unit.attempt_number + 1)
         digest = credential_digest(credential_for(self._settings.credential_key, ref))
         write = WriteBuilder(snapshot, now=now)
-        attempts.assign(
-            write, unit, placeable.assignment, plan_id=plan.id, number=ref.number, credential_digest=digest
-        )
+        attempts.assign(write, unit, placeable.assignment, plan_id=plan.id, number=ref.number, credential_digest=digest)
         self._commit("assign", write.build(), unit.id)
 
     def _store_plan(self, plan: Plan) -> None:

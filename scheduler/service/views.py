@@ -48,9 +48,7 @@ def unit_of(snapshot: Snapshot, job: Job) -> Unit:
     if unit is not None:
         return unit
     detail = f"the row of {job.unit_ids[0]} cannot be read and is set aside"
-    return Unit(
-        id=job.unit_ids[0], job_id=job.id, state=UnitState.FAILED, end_reason=EndReason.QUARANTINED, detail=detail
-    )
+    return Unit(id=job.unit_ids[0], job_id=job.id, state=UnitState.FAILED, end_reason=EndReason.QUARANTINED, detail=detail)
 
 
 def state_of(snapshot: Snapshot, job: Job) -> JobState:

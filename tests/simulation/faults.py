@@ -208,9 +208,7 @@ class FaultyLine:
     def publish_checkpoint(self, attempt: AttemptRef, note: CheckpointNote, credential: str) -> bool:
         return self._call(attempt, lambda handler: handler.publish_checkpoint(attempt, note, credential))
 
-    def _call(
-        self, attempt: AttemptRef, act: Callable[[AgentHandler], _Reply], *, may_come_again: bool = True
-    ) -> _Reply:
+    def _call(self, attempt: AttemptRef, act: Callable[[AgentHandler], _Reply], *, may_come_again: bool = True) -> _Reply:
         if attempt in self._cut or self._dice.strikes(Fault.LOST_REQUEST):
             raise ConnectionError("simulated: the call was lost")
         try:

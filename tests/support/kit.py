@@ -80,9 +80,7 @@ def inventory(num_devices: int = 8, *, price: float = 2.0) -> Inventory:
     )
     node = Node(id=NODE, boot_id="boot-1", devices=devices)
     pool = Pool(id=POOL, device_type=kind.name, devices_per_node=num_devices, num_nodes=1, nodes=(node,))
-    return Inventory(
-        device_types=(kind,), pools=(pool,), offers=(offer(price),), observed_at=START, source="test"
-    )
+    return Inventory(device_types=(kind,), pools=(pool,), offers=(offer(price),), observed_at=START, source="test")
 
 
 def offer(price: float = 2.0) -> Offer:

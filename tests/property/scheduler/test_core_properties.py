@@ -134,9 +134,7 @@ class Play:
             assert job.intent is Intent.RUN
 
     def do_report(self, ref: AttemptRef, kind: ReportKind, note: ExitNote) -> None:
-        report = RunReport(
-            attempt=ref, sequence=1, kind=kind, at=self.now, exit=note if kind is ReportKind.EXITED else None
-        )
+        report = RunReport(attempt=ref, sequence=1, kind=kind, at=self.now, exit=note if kind is ReportKind.EXITED else None)
         before = self.snapshot.attempt(ref)
         write, reply = reflect.take_report(self.snapshot, report, now=self.now)
         assert reply.fenced == (before is None or before.state is AttemptState.RELEASED)
