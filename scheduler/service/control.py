@@ -36,6 +36,7 @@ from trimtab.views import EventView, Explanation, JobView, ServerStatus
 _LOG = logging.getLogger("trimtab.control")
 _MAX_CONFLICTS = 20
 _PLAN_POLL_S = 0.02
+_PRUNE_EVERY_S = 3600.0
 _MAX_REASONS = 12
 
 
@@ -91,8 +92,12 @@ class ControlPlane:
 
     def _run(self) -> None:
         clock = self._ports.clock
+        prune_at_s = clock.monotonic() + _PRUNE_EVERY_S
         while not self._stopping.is_set():
             self.cycle()
+            if clock.monotonic() >= prune_at_s:
+                prune_at_s = clock.monotonic() + _PRUNE_EVERY_S
+                self._prune()
             until_s = clock.monotonic() + self._settings.cycle_s
             while not self._stopping.is_set():
                 left_s = min(until_s - clock.monotonic(), self._planning.due_in_s())
@@ -100,6 +105,14 @@ class ControlPlane:
                     break
                 if clock.wait(min(left_s, _PLAN_POLL_S) if self._planning.in_flight else left_s):
                     break
+
+    def _prune(self) -> None:
+        try:
+            num_pruned = self.prune_plans()
+        except (StoreError, ValueError) as error:
+            _LOG.warning("old plans were not pruned: %s", error)
+        else:
+            _LOG.info("%d plans that nobody used were pruned", num_pruned)
 
     def _answered(self) -> bool:
         try:

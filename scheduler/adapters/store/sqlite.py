@@ -56,8 +56,8 @@ class _Work:
 class SqliteStore:
     """StateStore in the file ``path``. ``now`` gives store time in seconds, by which leases end.
 
-    The caller holds the home's exclusive lock, so whoever led before is gone: opening the file ends its lease, and the next leader
-    does not have to wait it out.
+    The caller holds the home's exclusive lock, so whoever led before is gone: opening the file ends its lease, and the next
+    leader does not have to wait it out.
 
     Raises StoreError for a folder that others may write to, a network file system, a file of another schema or a damaged one.
     """
