@@ -143,7 +143,7 @@ def _assignment(
         unit_id=name,
         candidate=column.scored.candidate,
         placement=Placement(devices=choice.devices[name]),
-        alternatives=report.alternatives(unit, entry, column, offers),
+        alternatives=report.alternatives(unit, entry, column, offers=offers),
     )
 
 

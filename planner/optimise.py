@@ -54,7 +54,7 @@ def optimise(
     cuts: list[Cut] = []
     bound, proven, solver, status = -math.inf, True, "greedy", SolveStatus.ERROR
     for round_number in range(MAX_CUT_ROUNDS):
-        master = build_master(units, slots, offer_limits, cuts)
+        master = build_master(units, slots, offer_limits, cuts=cuts)
         try:
             answer = solve(
                 master.model,

@@ -21,7 +21,7 @@ FEW_STEPS_PER_DATA_RANK = 20
 
 
 def alternatives(
-    unit: UnitColumns, found: CandidateSet, chosen: Column, offers: Mapping[OfferId, Offer]
+    unit: UnitColumns, found: CandidateSet, chosen: Column, *, offers: Mapping[OfferId, Offer]
 ) -> tuple[Candidate, ...]:
     """The next best candidates that split the work in another way, best first.
 

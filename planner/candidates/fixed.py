@@ -35,7 +35,7 @@ def fixed_candidate(request: PlanRequest, inventory: Inventory, generator: Gener
         headroom_frac=(capacity - worst) / capacity if capacity else 0.0,
         overflow_frac=0.0,
     )
-    return train_candidate(request, offer, shape, judged)
+    return train_candidate(request, offer, shape=shape, judged=judged)
 
 
 def _first_offer(request: PlanRequest, inventory: Inventory) -> Offer:

@@ -93,7 +93,7 @@ class Generator:
     def _train(self, request: PlanRequest, found: Sequence[Site]) -> tuple[list[Scored], tuple[Dropped, ...], int]:
         results = self._results(request.spec, found)
         scored = [
-            train_candidate(request, site.offer, shape, judged)
+            train_candidate(request, site.offer, shape=shape, judged=judged)
             for site in found
             for shape in site.shapes
             for judged in results[site.slots.pool.id, shape].judged
@@ -128,12 +128,12 @@ class Generator:
         return survey_shape(question, context)
 
 
-def train_candidate(request: PlanRequest, offer: Offer, shape: Shape, judged: Judged) -> Scored:
+def train_candidate(request: PlanRequest, offer: Offer, *, shape: Shape, judged: Judged) -> Scored:
     """The candidate of a training unit: time of all steps and what a run costs beside them, at the offer's price."""
     assert request.spec.train is not None
     prediction = judged.prediction
     startup_s = offer.startup_s if shape.num_nodes > offer.nodes_now else 0.0
-    total = run_time(prediction.step_s, request.spec.train.num_steps, prediction.fixed_s, startup_s)
+    total = run_time(prediction.step_s, request.spec.train.num_steps, fixed=prediction.fixed_s, startup_s=startup_s)
     price = offer.price_usd_per_device_hour * shape.num_devices
     candidate = Candidate(
         unit_id=request.unit_id,
@@ -158,7 +158,7 @@ def train_candidate(request: PlanRequest, offer: Offer, shape: Shape, judged: Ju
     )
 
 
-def run_time(step: Estimate, num_steps: int, fixed: Estimate, startup_s: float) -> Estimate:
+def run_time(step: Estimate, num_steps: int, *, fixed: Estimate, startup_s: float) -> Estimate:
     """Time of a whole run: steps, fixed part and start of the nodes. Steps and fixed part err together, so their ends add."""
     steps = step.scaled(num_steps)
     return Estimate(

@@ -25,5 +25,5 @@ def predict_memory(
 @lru_cache(maxsize=65_536)
 def _memory(model: ModelSpec, train: TrainWorkload, strategy: Strategy, kind: DeviceKind) -> tuple[RankMemory, ...]:
     log = ConstantLog()
-    stages = build_stages(model, train, strategy, kind)
+    stages = build_stages(model, train, strategy, kind=kind)
     return tuple(rank_memory(stage, train, strategy, kind=kind, log=log) for stage in stages)

@@ -49,6 +49,7 @@ def build_master(
     units: Sequence[UnitColumns],
     slots: Mapping[PoolId, PoolSlots],
     offer_limits: Mapping[OfferId, int],
+    *,
     cuts: Sequence[Cut] = (),
 ) -> Master:
     """The linear model of all units; ``offer_limits`` are the devices that each offer still has. Rows are in integers."""

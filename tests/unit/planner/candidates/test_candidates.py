@@ -174,7 +174,7 @@ def test_cost_is_price_times_time_and_time_is_steps_and_the_rest() -> None:
 
 
 def test_time_of_a_run() -> None:
-    total = run_time(number(2.0, 0.5), 10, number(5.0, 0.2), 30.0)
+    total = run_time(number(2.0, 0.5), 10, fixed=number(5.0, 0.2), startup_s=30.0)
     assert (total.value, total.low, total.high) == (55.0, 44.0, 66.0)
 
 

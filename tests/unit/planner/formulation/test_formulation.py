@@ -141,7 +141,7 @@ def test_a_cut_forbids_the_conflict_and_anything_that_needs_more() -> None:
         assert {sizes[number][c] for c in cut.columns[name]} == {2, 3}
     unproven = conflict_cut(Conflict(pool_id=PoolId("local-cpu"), unit_ids=names, proven=False), units, picked)
     assert unproven == Cut(columns={name: (picked[number],) for number, name in enumerate(names)}, limit=1)
-    master = build_master(units, pool_slots(asked), {"local-cpu/on-demand": 4}, [cut])  # type: ignore[dict-item]
+    master = build_master(units, pool_slots(asked), {"local-cpu/on-demand": 4}, cuts=[cut])  # type: ignore[dict-item]
     assert master.model.broken_rows(master.encode(picked)) == ("cut0",)
 
 
