@@ -353,6 +353,7 @@ class Simulation:
             raise self._broken("a fault inside the loop (see its log)")
 
     def _check_world(self, *, events_came: bool) -> None:
+        """I3 to I5 and I21 by what really runs. The table is looked at when it moved or something began to run."""
         running = self.world.running()
         units: dict[str, AttemptRef] = {}
         devices: dict[str, AttemptRef] = {}
@@ -365,10 +366,11 @@ class Simulation:
                 if owner != ref:
                     raise self._broken(f"I4: {owner} and {ref} both run on {slot.device.key()}")
             if ref not in self.began:
+                events_came = True
                 self.began[ref] = self.clock.monotonic()
                 if ref.job_id in self.promise.cancelled:
                     raise self._broken(f"I21: {ref} began to run after its job was cancelled")
-        if events_came or running.keys() != set(self.began):
+        if events_came:
             snapshot = self._snapshot()
             for ref in running:
                 row = snapshot.attempt(ref)
