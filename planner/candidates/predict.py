@@ -133,7 +133,8 @@ def verdict(memory: Sequence[RankMemory], capacity_bytes: float) -> FitVerdict:
 def _fitting(question: Question, context: DeviceContext, legal: Sequence[Strategy]) -> tuple[list[_Fitting], list[Dropped]]:
     """Those that fit, and what is left out with its reason.
 
-    Memory never falls with the micro-batch, so after the first one that does not fit, larger ones of that split are left. The
+    Memory never falls with the micro-batch while gradients are accumulated, nor while they are not, so after the first one that
+    does not fit, larger ones of that split are left. The
     enumeration has 1F1B and no recompute first, so that their twins can be left without computing them.
     """
     capacity = float(context.device_type.memory_bytes)
@@ -178,13 +179,13 @@ class _Overfull:
         self._closest: tuple[float, RankMemory, Strategy] | None = None
 
     def surely(self, strategy: Strategy) -> bool:
-        """Whether a smaller micro-batch of the same split and recompute did not fit."""
-        return strategy.micro_batch > self._smallest.get((_split(strategy), strategy.recompute), strategy.micro_batch)
+        """Whether a smaller micro-batch of the same split and recompute did not fit, with gradients held in the same way."""
+        return strategy.micro_batch > self._smallest.get(_held(strategy), strategy.micro_batch)
 
     def add(self, strategy: Strategy, memory: tuple[RankMemory, ...]) -> None:
         """One that was computed and does not fit."""
         self.count += 1
-        self._smallest.setdefault((_split(strategy), strategy.recompute), strategy.micro_batch)
+        self._smallest.setdefault(_held(strategy), strategy.micro_batch)
         worst = max(memory, key=needed_bytes)
         if self._closest is None or needed_bytes(worst) < self._closest[0]:
             self._closest = (needed_bytes(worst), worst, strategy)
@@ -218,6 +219,11 @@ def _split(strategy: Strategy) -> tuple[object, ...]:
         strategy.schedule,
         strategy.stage_layers,
     )
+
+
+def _held(strategy: Strategy) -> tuple[object, ...]:
+    """What memory depends on beside the micro-batch: gradients are whole from the start where more micro-batches follow."""
+    return _split(strategy), strategy.recompute, strategy.num_micro_batches > strategy.pp
 
 
 def _shortage(device_type: DeviceType, worst: RankMemory, strategy: Strategy) -> str:

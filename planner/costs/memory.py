@@ -116,13 +116,14 @@ class _Walk:
         self._layer = max((float(block.parameters) for block in layers), default=0.0)
         self._num_layers = sum(block.count for block in layers)
         self._rest = float(sum(block.parameters for block in stage.blocks if not block.is_layer))
+        self._held = (self._gathered(is_loss=False), self._gathered(is_loss=True))
         self.best = _Peak(total=0.0, gradients=0.0, activations=0.0, logits=0.0, transient=0.0)
 
     def back_through(self, block: Block) -> None:
         """The backward passes of all runs of a block.
 
-        From run to run what is left falls and the gradients grow by equal amounts until they are whole, so a moment is highest in
-        the first or last run, or where the gradients become whole; only these runs are walked.
+        From run to run what is left falls and gradients grow by equal amounts until they are whole (with accumulation they are
+        from the start), so a moment is highest in the first or last run, or where they become whole; only these runs are walked.
         """
         recompute = self._strategy.recompute if block.is_layer else Recompute.NONE
         kept = block_saved_bytes(block, self._strategy.recompute)
@@ -140,10 +141,12 @@ class _Walk:
         self._left, self._grown = left - block.count * kept, grown + block.count * grows
 
     def _runs(self, count: int, grown: float, grows: float) -> list[int]:
+        if self._accumulates:
+            return [0]
         whole_at = int((self._whole - grown) / grows) if grows > 0.0 else 0
         return sorted({run for run in (0, whole_at - 1, whole_at, whole_at + 1, count - 1) if 0 <= run < count})
 
-    def _gathered(self, is_loss: bool) -> float:
+    def _gathered(self, *, is_loss: bool) -> float:
         """Whole parameters of sharded units at a moment: stage 3 has none while the loss is made, then the rest of the stage, two
         layers (one fetched ahead) and the gradients of one; stages 1 and 2 keep all. Two buffers stay behind from earlier passes.
         """
@@ -165,7 +168,7 @@ class _Walk:
         transient = 0.0 if is_loss else operation.backward_live_bytes + stream_bytes + scratch
         activations = self._left + here - (operation.saved_bytes if is_loss else 0.0)
         gradients = self._whole if self._accumulates else min(self._grown, self._whole)
-        transient += self._gathered(is_loss)
+        transient += self._held[is_loss]
         total = activations + logits + transient + gradients
         if total > self.best.total:
             self.best = _Peak(total=total, gradients=gradients, activations=activations, logits=logits, transient=transient)

@@ -34,9 +34,11 @@ from trimtab.inventory import DeviceState, Inventory, Pool, Shape
 from trimtab.jobspec import DeviceRequest, JobSpec, Limits
 from trimtab.model import ModelSpec
 from trimtab.plan import Candidate, FitVerdict, PlanRequest, RankMemory, RejectionReason
+from trimtab.strategy import PipelineSchedule, Recompute
 from trimtab.workload import TrainWorkload
 
 GIB = 1024**3
+TWINS = ("same-bubble-more-memory", "recompute-not-needed")
 
 
 def number(value: float, spread: float = 0.0) -> Estimate:
@@ -136,9 +138,11 @@ def test_what_is_left_out_by_memory_really_does_not_fit(model: ModelSpec, train:
     }
     assert named.get("device-memory", 0) > 0
     assert all(fits[s] for s in kept)
-    twins = named.get("same-bubble-more-memory", 0) + named.get("recompute-not-needed", 0)
-    assert len(kept) + named["device-memory"] + twins == len(legal)
-    assert sum(fits.values()) <= len(kept) + twins
+    for strategy in legal:
+        if fits[strategy] and strategy not in kept:
+            gpipe = strategy.schedule is PipelineSchedule.GPIPE and strategy.num_micro_batches >= strategy.pp
+            assert gpipe or fits[replace(strategy, recompute=Recompute.NONE)], strategy.label()
+    assert len(kept) + sum(named.get(rule, 0) for rule in ("device-memory", *TWINS)) == len(legal)
 
 
 @pytest.mark.parametrize(
