@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -36,9 +35,6 @@ from workers.training.checkpoint_manifest import list_checkpoints, verify
 from workers.training.lineage import LOSSES, digest_of, joined_losses
 from workers.training.reports import read_lines
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytest.importorskip("torch")
 
 pytestmark = [pytest.mark.runtime, pytest.mark.slow]
@@ -51,7 +47,7 @@ POLICY = CheckpointPolicy(every_steps=5, every_s=0, keep=2)
 
 
 def _order(folder: RunFolder, strategy: Strategy = TWO_RANKS) -> RunOrder:
-    train = text_workload(write_texts(folder.root / "texts"), num_steps=NUM_STEPS, global_batch=GLOBAL_BATCH)
+    train = text_workload(write_texts(folder.root / "texts", num_lines=30), num_steps=NUM_STEPS, global_batch=GLOBAL_BATCH)
     return make_order(folder, small_decoder(num_layers=4), train, strategy, checkpoint=POLICY)
 
 
@@ -71,10 +67,10 @@ def _wait_for_steps(order: RunOrder, count: int, processes: list[subprocess.Pope
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunOrder]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunOrder:
     order = _order(RunFolder(root=tmp_path_factory.mktemp("undisturbed")))
     assert finish(start_ranks(order)) == [0, 0], rank_log(order)
-    yield order
+    return order
 
 
 def test_killing_all_ranks_at_random_moments_changes_nothing(undisturbed: RunOrder, tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import sys
+import time
 from collections import deque
 from pathlib import Path
+
+from trimtab.processes import stat
 
 RECENT_STEPS = 20
 SETTLING_STEPS = 2
@@ -47,6 +51,14 @@ class StepTimes:
             low, _, high = statistics.quantiles(self._all, n=4)
             figures |= {"step_low_quartile_s": low, "step_high_quartile_s": high}
         return figures
+
+
+def process_age_s() -> float | None:
+    """Seconds since this process was started, imports included; None where the system does not tell."""
+    found = stat(os.getpid())
+    if found is None:
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - found.start_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes() -> int:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 
+from trimtab.errors import TrimtabError
 from trimtab.jobspec import CheckpointPolicy
 from trimtab.model import ModelSpec
 from trimtab.orders import Progress, RankMessage, RankMessageKind, RunOrder
@@ -110,9 +111,10 @@ class TrainingLoop:
         self._losses = LineLog(Path(setting.order.attempt_dir) / LOSSES, setting.log)
         self._peaks: list[tuple[int, int]] = []
         self._steps_here = 0
-        self._saved_step = progression.step if progression.step else -1
+        self._saved_step = self._tried_step = progression.step if progression.step else -1
         self._last_save_s = time.monotonic()
         self._last_log_s = float("-inf")
+        self._saving_s = 0.0
         self._stop_deadline_s: float | None = None
         self._stopped = False
 
@@ -136,6 +138,7 @@ class TrainingLoop:
         self._gather_memory()
         if not self._evaluate_at_end():
             return Ending.STOPPED
+        self._insist_on_saving()
         self.figures |= self._times.figures() | memory_figures(self._peaks)
         self.figures |= {
             "train_loss_final": progression.loss,
@@ -145,6 +148,7 @@ class TrainingLoop:
             "epochs": progression.position / setting.data.num_train,
             "attempt_steps": float(self._steps_here),
             "train_s": trained_s,
+            "checkpoint_s": self._saving_s,
             "seconds": time.monotonic() - started,
         }
         if "step_median_s" in self.figures:
@@ -212,12 +216,16 @@ class TrainingLoop:
 
     def _save_due(self) -> bool:
         policy = self.setting.policy
+        if self._tried_step == self.progression.step:  # also where the disk refused: the next try is at a later step
+            return False
         by_step = policy.every_steps > 0 and self.progression.step % policy.every_steps == 0
         by_time = policy.every_s > 0 and time.monotonic() - self._last_save_s >= policy.every_s
         return by_step or by_time
 
     def _save(self) -> None:
         setting, progression = self.setting, self.progression
+        began = time.monotonic()
+        self._tried_step = progression.step
         state = run_state(
             progression,
             data_digest=setting.data_digest,
@@ -227,6 +235,7 @@ class TrainingLoop:
         )
         result = setting.store.save(state, checkpoint_parts(setting.engine, progression, setting.peers.rank))
         self._last_save_s = time.monotonic()
+        self._saving_s += self._last_save_s - began
         if result.note is None:
             setting.log(f"warning: no checkpoint of step {progression.step}: {result.error}; training goes on")
             return
@@ -237,6 +246,15 @@ class TrainingLoop:
             setting.reporter.send(RankMessage(kind=RankMessageKind.CHECKPOINT, checkpoint=note))
             if not setting.commands.connected:  # nobody is there to answer
                 setting.store.published(note.step, accepted=True)
+
+    def _insist_on_saving(self) -> None:
+        """A finished run whose result is nowhere has failed. Raises TrimtabError at every rank."""
+        if self._saved_step != self.progression.step:
+            self._save()
+        if self._saved_step != self.progression.step:
+            raise TrimtabError(
+                f"the trained model could not be saved in {self.setting.order.checkpoint_dir}; see the warnings above"
+            )
 
     def _evaluate_if_due(self) -> bool:
         """False where a stop came meanwhile."""

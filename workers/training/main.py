@@ -34,6 +34,7 @@ from workers.training.agreement import Peers
 from workers.training.checkpoint import CheckpointStore
 from workers.training.distributed import RankInfo, initialise, leave
 from workers.training.engine import Engine
+from workers.training.figures import process_age_s
 from workers.training.lineage import LINEAGE
 from workers.training.loop import Ending, Setting, StopSignal, TrainingLoop
 from workers.training.reports import CommandReader, LineLog, Reporter
@@ -84,6 +85,10 @@ def _train(order: RunOrder, info: RankInfo, stop_signal: StopSignal, log: RankLo
     setting, progression = _prepare(order, info, reporter, log)
     reporter.send(RankMessage(kind=RankMessageKind.READY))
     loop = TrainingLoop(setting, progression, stop_signal)
+    age_s = process_age_s()
+    if age_s is not None:
+        loop.figures["prepare_s"] = age_s
+        log(f"ready after {age_s:.1f} s")
     ending = loop.run()
     if setting.peers.first and ending is Ending.COMPLETED:
         _write_summary(order, loop)

@@ -28,7 +28,7 @@ from tests.support.training_runs import (  # noqa: E402
     write_texts,
 )
 from trimtab import wire  # noqa: E402
-from trimtab.errors import CheckpointError, SpecError  # noqa: E402
+from trimtab.errors import CheckpointError, SpecError, TrimtabError  # noqa: E402
 from trimtab.jobspec import CheckpointPolicy  # noqa: E402
 from trimtab.orders import (  # noqa: E402
     RankCommand,
@@ -287,6 +287,19 @@ def test_full_disk_is_a_warning_and_training_goes_on(folder: RunFolder, runs: Ca
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [found.step for found in list_checkpoints(folder.checkpoint_dir)] == [12, 9, 3]
     assert any("warning: no checkpoint of step 6" in line and "training goes on" in line for line in run.lines)
+
+
+def test_disk_that_stays_full_fails_the_run_at_its_end(folder: RunFolder, runs: Callable[[RunOrder], Run]) -> None:
+    run = runs(_order(folder, CheckpointPolicy(every_steps=3, every_s=0, keep=9)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    run.before_step(5, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard)))
+    try:
+        with pytest.raises(TrimtabError, match="could not be saved"):
+            run.loop.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [found.step for found in list_checkpoints(folder.checkpoint_dir)] == [3]
+    assert run.progression.step == 12
 
 
 def test_resume_steps_back_over_a_damaged_checkpoint(folder: RunFolder, runs: Callable[[RunOrder], Run], tmp_path: Path) -> None:
