@@ -19,8 +19,8 @@ def digits(value: float, significant: int = 3) -> str:
         return str(value)
     if value == 0:
         return "0"
-    value = float(f"{value:.{significant - 1}e}")  # rounded first: 0.99996 has the magnitude of 1.00
-    magnitude = math.floor(math.log10(abs(value)))
+    rounded = float(f"{value:.{significant - 1}e}")  # 0.99996 has the magnitude of 1.00
+    magnitude = math.floor(math.log10(abs(rounded)))
     if magnitude < -4 or magnitude >= 15:
         return f"{value:.{significant - 1}e}"
     decimals = max(0, significant - 1 - magnitude)

@@ -95,7 +95,7 @@ def _methods(request: Request) -> list[str]:
     found: set[str] = set()
     for candidate in request.app.state.api_routes:
         if isinstance(candidate, APIRoute) and candidate.path_regex.match(request.url.path):
-            found |= candidate.methods
+            found |= candidate.methods or set()
     return sorted(found)
 
 
