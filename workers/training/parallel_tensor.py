@@ -168,24 +168,23 @@ def apply_tensor_parallel(model: Transformer, mesh: DeviceMesh, *, sequence_para
     leave: type[torch.autograd.Function] = LeaveSequence if sequence_parallel else Leave
     for name, module in model.named_modules():
         last = name.rpartition(".")[2]
-        if module is model.embedding:
-            module.forward = partial(_embedding_forward, model.embedding, group)
-        elif module is model.head or (isinstance(module, nn.Linear) and last in ("query", "key", "value", "gate", "up")):
-            module.forward = partial(_column_forward, module)
+        if module is model.head or last in ("query", "key", "value", "gate", "up"):
+            module.forward = partial(_column_forward, module)  # type: ignore[method-assign]
         elif isinstance(module, nn.Linear) and last in ("output", "down"):
             module.forward = partial(_row_forward, module, leave, group)
+        elif isinstance(module, nn.Embedding):
+            module.forward = partial(_embedding_forward, module, group)  # type: ignore[method-assign]
+        if module is model.head or last in ("attention", "cross_attention", "feed_forward"):
+            module.register_forward_pre_hook(partial(_enter_hook, enter, group))
         _distribute(module, name, mesh)
     model.tie()
-    for name, module in model.named_modules():
-        if name.endswith((".attention", ".cross_attention", ".feed_forward")) or module is model.head:
-            module.register_forward_pre_hook(partial(_enter_hook, enter, group))
-    for stack in (model.encoder, model.decoder):
-        if stack is None:
-            continue
-        if sequence_parallel and stack.positions is not None:
-            stack.positions.register_forward_hook(partial(_output_hook, OwnSequence, group))
-        if stack is model.encoder and stack.norm is not None:
-            stack.norm.register_forward_hook(partial(_output_hook, enter, group))
+    if sequence_parallel:
+        for stack in (model.encoder, model.decoder):
+            if stack is not None and stack.positions is not None:
+                stack.positions.register_forward_hook(partial(_output_hook, OwnSequence, group))
+    if model.encoder is not None and model.encoder.norm is not None:
+        # All cross-attentions read the encoder's output; entering once saves them a sum each.
+        model.encoder.norm.register_forward_hook(partial(_output_hook, enter, group))
 
 
 def _distribute(module: nn.Module, prefix: str, mesh: DeviceMesh) -> None:

@@ -11,17 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from trimtab.model import ModelSpec
-from trimtab.strategy import PipelineSchedule, Strategy
-from trimtab.workload import TrainWorkload
+from trimtab.strategy import PipelineSchedule
 from workers.training.batch import Batch
 from workers.training.loss import LossFunction
 from workers.training.models import Stack, Transformer
+from workers.training.parallel_plan import RankPlan
 from workers.training.pipeline_split import StagePart
-from workers.training.precision import Formats, arithmetic
+from workers.training.precision import arithmetic
 
 if TYPE_CHECKING:
     from torch.distributed.pipelining.schedules import PipelineScheduleSingle
@@ -51,39 +49,41 @@ def _cut_stack(stack: Stack | None, name: str, part: StagePart) -> None:
 
 
 def stage_forward(model: Transformer, part: StagePart, lengths: tuple[int, int], *received: Tensor, **given: Tensor) -> Any:
-    """What one stage does with ``received`` of the stage before it and ``given`` (tokens, source) of this rank's micro-batch.
+    """What one stage does with ``received`` of the stage before it and ``given`` (tokens) of this rank's micro-batch.
 
     ``lengths`` are the whole sequence lengths of encoder and decoder. The first stage is given its ids as ``received``.
     """
-    memory = None
-    stream: Tensor | None = None
-    if part.begins_encoder and model.encoder is not None:
-        stream = _begin(model, model.encoder, received[0])
-    elif part.is_first:
-        given = {"tokens": received[0]}
-    elif part.runs_decoder and part.num_encoder and not part.encoder:
-        memory = received[0].view_as(received[0])
-        stream = None if part.begins_decoder else received[1]
-    else:
-        stream = received[0]
-    if part.encoder and model.encoder is not None:
-        assert stream is not None
-        stream = model.encoder.run_layers(stream, length=lengths[0])
-        if not part.ends_encoder:
-            return stream
-        assert model.encoder.norm is not None
-        memory, stream = model.encoder.norm(stream), None
+    memory: Tensor | None = None
+    if part.encoder:
+        out = _run_encoder(model, part, lengths[0], received[0])
         if not part.runs_decoder:
-            return memory
+            return out
+        memory = out
+    elif part.num_encoder:
+        # A view, so that what is handed on is no leaf of autograd but has a gradient of its own.
+        memory = received[0].view_as(received[0])
     if part.begins_decoder:
-        stream = _begin(model, model.decoder, given["tokens"])
-    assert stream is not None
+        stream = _begin(model, model.decoder, received[0] if part.is_first and memory is None else given["tokens"])
+    else:
+        stream = received[-1]
     stream = model.decoder.run_layers(stream, memory, length=lengths[1])
     if part.is_last:
         assert model.decoder.norm is not None
         assert model.head is not None
         return model.head(model.decoder.norm(stream))
     return stream if memory is None else (memory, stream)
+
+
+def _run_encoder(model: Transformer, part: StagePart, length: int, received: Tensor) -> Tensor:
+    """The stage's encoder layers on the source's ids or on the stream so far; normed where the encoder ends here."""
+    assert model.encoder is not None
+    stream = _begin(model, model.encoder, received) if part.begins_encoder else received
+    stream = model.encoder.run_layers(stream, length=length)
+    if not part.ends_encoder:
+        return stream
+    assert model.encoder.norm is not None
+    out: Tensor = model.encoder.norm(stream)
+    return out
 
 
 def _begin(model: Transformer, stack: Stack, ids: Tensor) -> Tensor:
@@ -96,35 +96,33 @@ def _begin(model: Transformer, stack: Stack, ids: Tensor) -> Tensor:
 class PipelineRunner:
     """One stage with its schedule."""
 
-    def __init__(
-        self,
-        module: Transformer,
-        *,
-        part: StagePart,
-        loss: LossFunction,
-        edges: tuple[tuple[Tensor, ...], tuple[Tensor, ...]],
-        strategy: Strategy,
-        train: TrainWorkload,
-        group: dist.ProcessGroup,
-        device: torch.device,
-    ) -> None:
-        """``edges`` are examples, without storage, of what the stage receives and hands on."""
-        self.part = part
-        self.strategy = strategy
-        self.device = device
-        self.weight = 1.0
-        self._loss = loss
-        self._evaluating = False
-        lengths = (train.source_length, train.sequence_length)
-        module.forward = partial(self._forward, partial(stage_forward, module, part, lengths))  # type: ignore[method-assign]
-        inputs, outputs = edges
+    def __init__(self, module: Transformer, plan: RankPlan, loss: LossFunction) -> None:
         # Importing it brings in torch's compiler (seconds); runs without a pipeline should not wait for that.
         from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
-        stage = PipelineStage(module, part.index, part.num_stages, device, input_args=inputs, output_args=outputs, group=group)
-        one_by_one = strategy.schedule is PipelineSchedule.ONE_F_ONE_B and strategy.num_micro_batches >= strategy.pp
-        kind: type[PipelineScheduleSingle] = Schedule1F1B if one_by_one else ScheduleGPipe
-        self.schedule = kind(stage, strategy.num_micro_batches, loss_fn=self._weighted_loss, scale_grads=False)
+        self.part = plan.part
+        self.strategy = plan.strategy
+        self.device = plan.device
+        self.weight = 1.0
+        self._loss = loss
+        self._evaluating = False
+        lengths = (plan.train.source_length, plan.train.sequence_length)
+        forward = partial(stage_forward, module, plan.part, lengths)
+        module.forward = partial(self._forward, forward)  # type: ignore[method-assign]
+        inputs, outputs = stage_edges(plan)
+        stage = PipelineStage(
+            module,
+            plan.part.index,
+            plan.part.num_stages,
+            plan.device,
+            input_args=inputs,
+            output_args=outputs,
+            group=plan.group("pp"),
+        )
+        one_by_one = plan.strategy.schedule is PipelineSchedule.ONE_F_ONE_B
+        enough = plan.strategy.num_micro_batches >= plan.strategy.pp  # fewer make 1F1B the same as all forward, then all backward
+        kind: type[PipelineScheduleSingle] = Schedule1F1B if one_by_one and enough else ScheduleGPipe
+        self.schedule = kind(stage, plan.strategy.num_micro_batches, loss_fn=self._weighted_loss, scale_grads=False)
 
     def run(self, batch: Batch, *, weight: float, backward: bool) -> Tensor:
         """The weighted summed loss, at the last stage (0 elsewhere), with gradients where ``backward``."""
@@ -171,18 +169,14 @@ class PipelineRunner:
         return loss * self.weight
 
 
-def stage_edges(
-    model: ModelSpec, train: TrainWorkload, strategy: Strategy, part: StagePart, *, formats: Formats
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def stage_edges(plan: RankPlan) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Examples, without storage, of what a stage receives and hands on."""
-    cut = strategy.tp if strategy.sequence_parallel else 1
+    model, train, strategy, part = plan.model, plan.train, plan.strategy, plan.part
+    cut = strategy.tp if plan.sequence_parallel else 1
 
-    def stream(length: int) -> Tensor:
-        shape = (strategy.micro_batch, length, model.hidden_size)
-        return torch.empty(shape, dtype=formats.compute, device="meta", requires_grad=True)
-
-    def ids(length: int) -> Tensor:
-        return torch.empty((strategy.micro_batch, length), dtype=torch.int64, device="meta")
+    def stream(length: int, width: int = model.hidden_size) -> Tensor:
+        shape = (strategy.micro_batch, length, width)
+        return torch.empty(shape, dtype=plan.formats.compute, device="meta", requires_grad=True)
 
     def between(encoder_runs_on: bool, decoder_begun: bool) -> tuple[Tensor, ...]:
         if encoder_runs_on:
@@ -191,11 +185,10 @@ def stage_edges(
         return (*memory, stream(train.sequence_length // cut)) if decoder_begun else memory
 
     if part.is_first:
-        received: tuple[Tensor, ...] = (ids(train.source_length if part.num_encoder else train.sequence_length),)
+        shape = (strategy.micro_batch, train.source_length if part.num_encoder else train.sequence_length)
+        received: tuple[Tensor, ...] = (torch.empty(shape, dtype=torch.int64, device="meta"),)
     else:
         received = between(len(part.encoder) > 0, part.runs_decoder and not part.begins_decoder)
     if part.is_last:
-        vocabulary = -(-model.vocab_size // strategy.tp)
-        shape = (strategy.micro_batch, train.sequence_length, vocabulary)
-        return received, (torch.empty(shape, dtype=formats.compute, device="meta", requires_grad=True),)
+        return received, (stream(train.sequence_length, -(-model.vocab_size // strategy.tp)),)
     return received, between(len(part.encoder) > 0 and not part.ends_encoder, part.runs_decoder)

@@ -6,17 +6,16 @@ rank that dies, ends all of them; the next trial starts new ones.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
-import traceback
 from dataclasses import dataclass, field
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from trimtab.inventory import DeviceKind
 from trimtab.model import ModelSpec
 from trimtab.strategy import Strategy
 from trimtab.workload import TrainWorkload
@@ -64,7 +63,7 @@ class Gang:
 
     num_ranks: int = 4
     timeout_s: float = 300.0
-    members: list[tuple[SpawnProcess, Connection]] = field(default_factory=list)
+    members: list[tuple[subprocess.Popen[bytes], Connection]] = field(default_factory=list)
 
     def __enter__(self) -> Gang:
         return self
@@ -100,16 +99,15 @@ class Gang:
             connection.close()
             process.kill()
         for process, _ in self.members:
-            process.join()
+            process.wait()
         self.members.clear()
 
     def _start(self, count: int) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        context = multiprocessing.get_context("spawn")
         while len(self.members) < max(count, 1):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs,), daemon=True)
-            process.start()
+            ours, theirs = Pipe()
+            argv = [sys.executable, "-m", "tests.contract.engine.member", str(theirs.fileno())]
+            process = subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
             theirs.close()
             self.members.append((process, ours))
 
@@ -133,24 +131,3 @@ class Gang:
             self.close()
             raise TrialFailed(problem)
         return answers
-
-
-def serve(connection: Connection) -> None:
-    """A rank's process: run what comes until the other end closes."""
-    from tests.contract.engine.trial import run_trial
-    from workers.training.distributed import join, leave
-
-    while True:
-        try:
-            trial, rank, store = connection.recv()
-        except EOFError:
-            return
-        try:
-            size = trial.strategy.world_size
-            join(rank=rank, local_rank=rank, world_size=size, kind=DeviceKind.CPU, store_path=Path(store))
-            answer: Any = run_trial(trial, rank)
-        except Exception:  # the parent is told, and ends this process
-            answer = traceback.format_exc()
-        finally:
-            leave()
-        connection.send(answer)

@@ -70,7 +70,7 @@ def run_trial(trial: Trial, rank: int) -> Outcome:
 
 
 def save(engine: Engine, path: str, rank: int) -> None:
-    """Write the whole state from what each rank offers: its DTensors made whole, then joined over the pipeline's stages at rank 0."""
+    """Write the whole state: each rank makes its DTensors whole, then rank 0 joins those of all stages."""
     state = {"model": whole(engine.model_state()), "optimizer": whole(engine.optimizer_state())}
     world_size = engine.strategy.world_size
     if world_size > 1:

@@ -24,7 +24,7 @@ ACTIVATIONS: dict[ActivationKind, Callable[[Tensor], Tensor]] = {
 
 
 class Linear(nn.Linear):
-    """torch's layer without values of its own: they come from ``initial.py``, and torch's take seconds to import on the meta device."""
+    """torch's layer without initial values: ours are in ``initial.py``, and torch's on the meta device import for seconds."""
 
     def reset_parameters(self) -> None:
         """Nothing."""
