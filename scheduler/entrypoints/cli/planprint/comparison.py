@@ -15,7 +15,7 @@ from scheduler.entrypoints.cli.words import (
 from trimtab.estimate import Estimate
 from trimtab.inventory import Inventory
 from trimtab.jobspec import JobSpec
-from trimtab.plan import Assignment, Candidate, FitVerdict, Plan
+from trimtab.plan import Assignment, Candidate, FitVerdict
 
 Style = Callable[..., str]
 _ORDINALS = ("CHOSEN", "2nd", "3rd")
@@ -23,9 +23,7 @@ _LABEL_WIDTH = 15
 _STRATEGY_WIDTH = 24
 
 
-def comparison_lines(
-    plan: Plan, assignment: Assignment, spec: JobSpec, inventory: Inventory, *, num_choices: int, style: Style
-) -> list[str]:
+def comparison_lines(assignment: Assignment, spec: JobSpec, inventory: Inventory, *, num_choices: int, style: Style) -> list[str]:
     """Columns of at most ``num_choices`` candidates with their predicted figures and what they lose against the chosen one."""
     choices = [assignment.candidate, *assignment.alternatives[: max(0, num_choices - 1)]]
     chosen = choices[0]

@@ -59,9 +59,7 @@ def plan_lines(page: PlanPage) -> list[str]:
         lines += _unplaced_lines(page)
     else:
         lines += _chosen_lines(page, assignment)
-        lines += comparison_lines(
-            page.plan, assignment, page.spec, page.inventory, num_choices=page.num_choices, style=page.style
-        )
+        lines += comparison_lines(assignment, page.spec, page.inventory, num_choices=page.num_choices, style=page.style)
         lines += memory_lines(assignment.candidate, page.inventory, style=page.style)
         lines += time_lines(assignment.candidate, page.spec, style=page.style)
     lines += rejection_lines(page.plan, page.unit_id, width=page.width, style=page.style)

@@ -42,7 +42,14 @@ def test_digits(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0 B"), (512, "512 B"), (1024, "1.00 KiB"), (1023 * 1024, "0.999 MiB"), (61.3 * 2**30, "61.3 GiB"), (2**60, "1,024 PiB")],
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1024, "1.00 KiB"),
+        (1023 * 1024, "0.999 MiB"),
+        (61.3 * 2**30, "61.3 GiB"),
+        (2**60, "1,024 PiB"),
+    ],
 )
 def test_bytes(value: float, text: str) -> None:
     assert bytes_text(value) == text
