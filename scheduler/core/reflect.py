@@ -56,7 +56,13 @@ def _apply_sight(write: WriteBuilder, ref: AttemptRef, seen: Seen) -> None:
 
 
 def _apply_report(write: WriteBuilder, attempt: Attempt, report: RunReport) -> None:
-    """READY, SUMMARY and EXITED are kept; the others are news of the moment. A repeated one changes nothing."""
+    """READY, SUMMARY, EXITED and a checkpoint are kept; the others are news of the moment. A repeated one changes nothing.
+
+    The last report of an attempt whose agent could not reach us carries the newest verified checkpoint: without it, work done
+    while the control plane was away would be lost.
+    """
+    if report.checkpoint is not None:
+        _take_checkpoint(write, attempt.ref, report.checkpoint)
     if report.kind is ReportKind.READY and attempt.ready_at is None:
         _see(write, attempt.ref)
         if write.attempt(attempt.ref).state is AttemptState.STARTING:
@@ -148,17 +154,23 @@ def publish(snapshot: Snapshot, ref: AttemptRef, note: CheckpointNote, *, now: d
     """
     if standing(snapshot, ref) is Standing.STALE:
         return None, False
-    known = snapshot.checkpoint(ref.job_id)
-    if known is not None and known.note == note:
-        return None, True
-    if known is not None and note.step < known.note.step and known.attempt == ref:
-        return None, False
     write = WriteBuilder(snapshot, now=now)
+    accepted = _take_checkpoint(write, ref, note)
+    return (None if write.is_empty else write.build()), accepted
+
+
+def _take_checkpoint(write: WriteBuilder, ref: AttemptRef, note: CheckpointNote) -> bool:
+    """Put ``note`` as the checkpoint of a current attempt; False where the same attempt published a later step."""
+    known = write.snapshot.checkpoint(ref.job_id)
+    if known is not None and known.note == note:
+        return True
+    if known is not None and note.step < known.note.step and known.attempt == ref:
+        return False
     write.guard(RecordKind.UNIT, ref.unit_id)
     write.guard(RecordKind.ATTEMPT, str(ref))
-    write.put(RecordKind.CHECKPOINT, ref.job_id, PublishedCheckpoint(attempt=ref, note=note, published_at=now))
+    write.put(RecordKind.CHECKPOINT, ref.job_id, PublishedCheckpoint(attempt=ref, note=note, published_at=write.now))
     body: dict[str, object] = {"step": note.step, "bytes": note.num_bytes, "save_s": note.save_s, "path": note.path}
     if known is not None and note.step < known.note.step:
         write.event("CheckpointRolledBack", job_id=ref.job_id, attempt=ref, body={"from": known.note.step, "to": note.step})
     write.event("CheckpointPublished", job_id=ref.job_id, attempt=ref, body=body)
-    return write.build(), True
+    return True
