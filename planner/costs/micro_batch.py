@@ -146,11 +146,13 @@ class StageTimer:
             total.add(self._times.exchange(exchange, self._spans), exchange.count)
 
     def _checkpoint(self, total: TimeSum, operations: tuple[Operation, ...], recompute: Recompute) -> None:
-        """What torch's checkpoint costs beside the kernels: once per layer, and per operator where it sorts them (selective)."""
+        """What torch's checkpoint costs beside kernels: per layer, per kernel, and per operator where it sorts them (selective)."""
+        num_kernels = sum(len(operation.forward) for operation in operations)
+        num_views = sum(operation.launches[0] for operation in operations)
         total.add(self.fixed(ProbeKernel.CHECKPOINT_LAUNCH, (0,)))
+        total.add(self.fixed(ProbeKernel.CHECKPOINT_LAUNCH, (1,)), num_kernels)
         if recompute is Recompute.SELECTIVE:
-            num_operators = sum(len(operation.forward) + operation.launches[0] for operation in operations)
-            total.add(self.fixed(ProbeKernel.CHECKPOINT_LAUNCH, (1,)), num_operators)
+            total.add(self.fixed(ProbeKernel.CHECKPOINT_LAUNCH, (2,)), num_kernels + num_views)
 
     def _accumulate(self, total: TimeSum, stage: Stage) -> None:
         """Gradients of all micro-batches but the first are added to those that are there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from workers.probe.collectives import Ring, sample_collective
 NUM_RUNS = 12
 NUM_UNITS = 4
 WIDTH = 8
-CHAIN = 16
+SHORT_CHAIN, LONG_CHAIN = 4, 24
 
 
 def sample_units(ring: Ring) -> list[float]:
@@ -40,13 +41,33 @@ def sample_units(ring: Ring) -> list[float]:
     return [max(0.0, (a - b) / NUM_UNITS - messages) for a, b in zip(ours, theirs, strict=True)]
 
 
-def sample_checkpoint(device: torch.device) -> tuple[list[float], list[float]]:
-    """Seconds of one checkpointed layer beyond its kernels, and of each operator beside that under selective checkpointing."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointCost:
+    """Seconds that torch's checkpoint costs beside kernels: of one layer, of each operator of it, and of each operator beside
+    that where the operators are sorted into kept and computed again (selective).
+    """
+
+    layer: list[float]
+    operator: list[float]
+    sorting: list[float]
+
+
+def sample_checkpoint(device: torch.device) -> CheckpointCost:
+    """Times chains of small operators, each saving a tensor, plain and checkpointed; two lengths tell layer and operator apart."""
+    short, long = _chain_overheads(SHORT_CHAIN, device), _chain_overheads(LONG_CHAIN, device)
+    span = LONG_CHAIN - SHORT_CHAIN
+    operator = [max(0.0, (b - a) / span) for a, b in zip(short[0], long[0], strict=True)]
+    layer = [max(0.0, a - SHORT_CHAIN * each) for a, each in zip(short[0], operator, strict=True)]
+    return CheckpointCost(layer=layer, operator=operator, sorting=[seconds / LONG_CHAIN for seconds in long[1]])
+
+
+def _chain_overheads(length: int, device: torch.device) -> tuple[list[float], list[float]]:
+    """(full checkpoint beyond forward, forward again and backward; selective beyond full), in seconds."""
     x = torch.zeros(WIDTH, WIDTH, device=device, requires_grad=True)
 
     def chain(value: Tensor) -> Tensor:
-        for _ in range(CHAIN):
-            value = value * 1.0
+        for _ in range(length):
+            value = value.sin()
         return value
 
     def policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
@@ -60,9 +81,8 @@ def sample_checkpoint(device: torch.device) -> tuple[list[float], list[float]]:
     )
     with torch.no_grad():
         once = _times(lambda: chain(x), device)
-    layer = [max(0.0, a - b - c) for a, b, c in zip(full, plain, once, strict=True)]
-    operator = [max(0.0, (a - b) / CHAIN) for a, b in zip(sorting, full, strict=True)]
-    return layer, operator
+    beyond = [max(0.0, a - b - c) for a, b, c in zip(sorted(full), sorted(plain), sorted(once), strict=True)]
+    return beyond, [max(0.0, a - b) for a, b in zip(sorted(sorting), sorted(full), strict=True)]
 
 
 def _runs(forward: Callable[[], Tensor], device: torch.device) -> list[float]:

@@ -58,9 +58,9 @@ class ProbeRank:
     def overheads(self) -> None:
         """What torch's checkpoint costs, on one rank."""
         if self.rank == 0:
-            layer, operator = sample_checkpoint(self.device)
-            self.write(ProbeKernel.CHECKPOINT_LAUNCH, "fp32", (0,), 1, layer)
-            self.write(ProbeKernel.CHECKPOINT_LAUNCH, "fp32", (1,), 1, operator)
+            cost = sample_checkpoint(self.device)
+            for code, seconds in enumerate((cost.layer, cost.operator, cost.sorting)):
+                self.write(ProbeKernel.CHECKPOINT_LAUNCH, "fp32", (code,), 1, seconds)
         dist.barrier()
 
     def _kernel(self, point: Point, *, num_ranks: int) -> None:
