@@ -34,6 +34,8 @@ def greedy(model: Transformer, source: Tensor, max_length: int) -> Tensor:
     """
     if model.encoder is None:
         raise ValueError("greedy translation needs an encoder-decoder")
+    assert model.embedding is not None, "the whole model has its embedding"
+    assert model.head is not None, "the whole model has its head"
     memory = model.encoder(model.embedding(source))
     tokens = torch.full((source.shape[0], 1), BEGIN_ID, dtype=torch.int64, device=source.device)
     ended = torch.zeros(source.shape[0], dtype=torch.bool, device=source.device)
@@ -70,7 +72,7 @@ def translate(
     sources = data.held_out_sources()
     order = _by_length(sources)
     batches = [order[start : start + DECODE_BATCH] for start in range(0, len(order), DECODE_BATCH)]
-    device = model.embedding.weight.device
+    device = next(model.parameters()).device
     mine: dict[int, list[int]] = {}
     for first in range(0, len(batches), peers.world_size):
         index = first + peers.rank

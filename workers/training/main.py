@@ -141,7 +141,7 @@ def _resume(setting: Setting, progression: Progression) -> None:
     if order.resume_from is not None:
         expected = Expected(data_digest=setting.data_digest, spec_digest=setting.spec_digest)
         chosen, manifest = choose_together(order.resume_from, folder, expected, peers=peers, log=setting.log)
-        restore(ShardReader(chosen, manifest), manifest, setting.engine, progression, peers.rank)
+        restore(ShardReader(chosen, manifest), manifest, engine=setting.engine, progression=progression, rank=peers.rank)
         setting.log(f"resumed from step {progression.step}: {chosen}")
     if peers.first:
         LineLog(folder / LINEAGE, setting.log).append(

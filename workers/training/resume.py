@@ -30,7 +30,7 @@ class Expected:
     spec_digest: str
 
 
-def choose(resume_from: Path, checkpoint_dir: Path, expected: Expected, log: Log) -> tuple[Path, Manifest]:
+def choose(resume_from: Path, checkpoint_dir: Path, expected: Expected, *, log: Log) -> tuple[Path, Manifest]:
     """Rank 0's choice. Raises CheckpointError where nothing usable is left, with the reason of each that was tried."""
     asked_step = _step_of(resume_from, log)
     candidates = [resume_from]
@@ -59,7 +59,7 @@ def choose_together(
     choice = Choice()
     if peers.first:
         try:
-            folder, _ = choose(Path(resume_from), checkpoint_dir, expected, log)
+            folder, _ = choose(Path(resume_from), checkpoint_dir, expected, log=log)
             choice = Choice(path=str(folder))
         except CheckpointError as error:
             choice = Choice(error=str(error))

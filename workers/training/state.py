@@ -107,7 +107,7 @@ def checkpoint_parts(engine: Engine, progression: Progression, rank: int) -> lis
     return parts
 
 
-def restore(reader: ShardReader, manifest: Manifest, engine: Engine, progression: Progression, rank: int) -> None:
+def restore(reader: ShardReader, manifest: Manifest, *, engine: Engine, progression: Progression, rank: int) -> None:
     """Take over a checkpoint of any strategy. Raises CheckpointError where it does not fit the model."""
     for part in tensor_parts(engine):
         reader.fill(part)

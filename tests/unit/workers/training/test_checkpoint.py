@@ -188,7 +188,7 @@ def test_damaged_checkpoint_is_refused_and_the_older_one_taken(tmp_path: Path, d
     with pytest.raises(CheckpointError):
         verify(newest)
     log: list[str] = []
-    folder, manifest = choose(newest, tmp_path, EXPECTED, log.append)
+    folder, manifest = choose(newest, tmp_path, EXPECTED, log=log.append)
     assert (folder, manifest.run.step) == (tmp_path / "a1" / "step-4", 4)
     assert log[0].startswith("checkpoint refused: ")
     assert "stepping back to the verified checkpoint of step 4" in log[-1]
@@ -212,7 +212,7 @@ def test_stepping_back_never_steps_forward(tmp_path: Path) -> None:
     for step in (2, 4, 6):
         store.save(_state(step), _parts(step))
     _flip(tmp_path / "a1" / "step-4" / "rank-0.safetensors")
-    folder, _ = choose(tmp_path / "a1" / "step-4", tmp_path, EXPECTED, [].append)
+    folder, _ = choose(tmp_path / "a1" / "step-4", tmp_path, EXPECTED, log=[].append)
     assert folder.name == "step-2"
 
 
@@ -222,14 +222,14 @@ def test_nothing_usable_names_every_reason(tmp_path: Path) -> None:
         store.save(_state(step), _parts(step))
         _flip(tmp_path / "a1" / f"step-{step}" / "rank-0.safetensors")
     with pytest.raises(CheckpointError, match=r"no usable checkpoint.*step-4.*step-2"):
-        choose(tmp_path / "a1" / "step-4", tmp_path, EXPECTED, [].append)
+        choose(tmp_path / "a1" / "step-4", tmp_path, EXPECTED, log=[].append)
 
 
 @pytest.mark.parametrize(("other", "word"), [({"spec": "o"}, "another model"), ({"data": "o"}, "other training data")])
 def test_checkpoint_of_another_run_is_refused(tmp_path: Path, other: dict[str, str], word: str) -> None:
     _store(tmp_path).save(_state(2, **other), _parts(2))
     with pytest.raises(CheckpointError, match=word):
-        choose(tmp_path / "a1" / "step-2", tmp_path, EXPECTED, [].append)
+        choose(tmp_path / "a1" / "step-2", tmp_path, EXPECTED, log=[].append)
 
 
 def test_other_format_is_refused_by_name(tmp_path: Path) -> None:
