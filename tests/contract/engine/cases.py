@@ -68,7 +68,7 @@ ADAMW = OptimizerSpec(learning_rate=3e-3, weight_decay=0.1, clip_norm=0.5, warmu
 SGD = OptimizerSpec(kind=OptimizerKind.SGD, learning_rate=0.05, momentum=0.9, weight_decay=0.01, schedule=ScheduleKind.LINEAR)
 
 OPTIMIZERS = {"decoder": ADAMW, "biased decoder": SGD, "encoder-decoder": ADAMW}
-"""AdamW does not see a wrong scale of all gradients (nor does clipping): only their norm shows it. So one model is trained with SGD."""
+"""AdamW and clipping hide a wrong scale of all gradients; only norms show it. So one model is trained with SGD."""
 
 
 def workload(model: ModelSpec, precision: Precision) -> TrainWorkload:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.contract.engine.cases import EIGHT, MATRIX, MODELS, QUICK, TOLERANCE_FRAC, decoder, strategy
+from tests.contract.engine.cases import EIGHT, MATRIX, MODELS, QUICK, TOLERANCE_FRAC, decoder
 from tests.contract.engine.equality import loss_difference_frac, trial
 from tests.contract.engine.gang import Gang, Outcome, TrialFailed
 from trimtab.model import ModelSpec
-from trimtab.strategy import Precision
+from trimtab.strategy import Precision, Strategy
 
 pytestmark = pytest.mark.runtime
 
 NUM_STEPS = 20
 QUICK_STEPS = 6
-
-
-@pytest.fixture(scope="module")
-def gang() -> Iterator[Gang]:
-    with Gang() as started:
-        yield started
 
 
 class Alone:
@@ -108,8 +101,8 @@ def test_the_comparison_catches_faults(gang: Gang, alone: Alone, fault: str, mod
 def test_a_failing_rank_is_reported_and_the_next_trial_runs() -> None:
     model = decoder()
     with Gang(timeout_s=120) as gang:
-        with pytest.raises(TrialFailed, match="tp: 4 does not divide num_kv_heads 2 of the decoder"):
-            gang.run(replace(trial(model, Precision.FP64, 1), strategy=strategy(tp=4)))
+        with pytest.raises(TrialFailed, match="global_batch: the strategy's is 1"):
+            gang.run(replace(trial(model, Precision.FP64, 1), strategy=Strategy(precision=Precision.FP64)))
         assert gang.members == []
         assert len(gang.run(trial(model, Precision.FP64, 1)).losses) == 1
 

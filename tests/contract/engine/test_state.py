@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +17,6 @@ pytestmark = pytest.mark.runtime
 BEFORE, AFTER = 4, 4
 CHAIN = ["dp2", "tp2", "fsdp2", "pp2"]
 LONG_CHAIN = ["pp2 uneven", "fsdp2 tp2 sequence", "dp2 pp2", "tp2 pp2", "zero1 x2", "dp2 fsdp2", "pp4", "full recompute", "dp4"]
-
-
-@pytest.fixture(scope="module")
-def gang() -> Iterator[Gang]:
-    with Gang() as started:
-        yield started
 
 
 def go_through(gang: Gang, model_name: str, chain: list[str], folder: Path) -> None:

@@ -38,10 +38,14 @@ class Embedding(nn.Embedding):
 
 
 class RMSNorm(nn.RMSNorm):
-    """The same for the RMS norm."""
+    """The same for the RMS norm. Its weights follow the format of the activation, since torch fuses only equal formats."""
 
     def reset_parameters(self) -> None:
         """Nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., H] to [..., H]."""
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
 class LayerNorm(nn.LayerNorm):
