@@ -169,11 +169,11 @@ def apply_tensor_parallel(model: Transformer, mesh: DeviceMesh, *, sequence_para
     for name, module in model.named_modules():
         last = name.rpartition(".")[2]
         if module is model.head or last in ("query", "key", "value", "gate", "up"):
-            module.forward = partial(_column_forward, module)  # type: ignore[method-assign]
+            module.__dict__["forward"] = partial(_column_forward, module)
         elif isinstance(module, nn.Linear) and last in ("output", "down"):
-            module.forward = partial(_row_forward, module, leave, group)
+            module.__dict__["forward"] = partial(_row_forward, module, leave, group)
         elif isinstance(module, nn.Embedding):
-            module.forward = partial(_embedding_forward, module, group)  # type: ignore[method-assign]
+            module.__dict__["forward"] = partial(_embedding_forward, module, group)
         if module is model.head or last in ("attention", "cross_attention", "feed_forward"):
             module.register_forward_pre_hook(partial(_enter_hook, enter, group))
         _distribute(module, name, mesh)
