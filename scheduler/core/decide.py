@@ -210,6 +210,6 @@ def placeable(snapshot: Snapshot, around: Circumstances) -> tuple[Placeable, ...
         assignment = plan.assignment(unit.id)
         if assignment is None:
             continue
-        if recheck(snapshot, around.inventory, plan, assignment, now=around.now) is None:
+        if recheck(snapshot, around.inventory, plan=plan, assignment=assignment, now=around.now) is None:
             found.append(Placeable(unit=unit, assignment=assignment))
     return tuple(found)

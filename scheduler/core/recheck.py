@@ -27,7 +27,7 @@ def find_device(inventory: Inventory, ref: DeviceRef) -> Device | None:
     return None
 
 
-def recheck(snapshot: Snapshot, inventory: Inventory, plan: Plan, assignment: Assignment, *, now: datetime) -> str | None:
+def recheck(snapshot: Snapshot, inventory: Inventory, *, plan: Plan, assignment: Assignment, now: datetime) -> str | None:
     """Why the assignment does not hold any more, as a sentence; None where it holds."""
     if plan.expires_at <= now:
         return f"the plan expired at {plan.expires_at.isoformat()}"

@@ -150,7 +150,7 @@ class ControlPlane:
         job_id = new_job_id(now, self._ports.random_bytes(5))
         request = PlanRequest(unit_id=unit_id(job_id, 0), job_id=job_id, spec=spec)
         inventory = self._reconciler.refresh_inventory()
-        problem = build_problem(snapshot, inventory, self._ports, self._settings, now=now, alone=request)
+        problem = build_problem(snapshot, inventory, ports=self._ports, settings=self._settings, now=now, alone=request)
         plan = self._ask_planner(self._ports.planner.submit(problem))
         unplaced = next((one for one in plan.unplaced if one.unit_id == request.unit_id), None)
         if unplaced is not None and unplaced.reason is not RejectionReason.NO_CAPACITY:
@@ -227,7 +227,7 @@ class ControlPlane:
         if found is None:
             raise ConflictError(f"plan {plan_id} does not place the job")
         assignment: Assignment = replace(found, unit_id=unit_id(submission.job_id, 0))
-        refused = recheck.recheck(snapshot, self._reconciler.inventory(), stored.plan, assignment, now=now)
+        refused = recheck.recheck(snapshot, self._reconciler.inventory(), plan=stored.plan, assignment=assignment, now=now)
         refused = refused or recheck.reserved_for_another(snapshot, self._planning.plan, assignment, now=now)
         if refused is not None:
             raise ConflictError(f"plan {plan_id} is out of date: {refused}")

@@ -75,7 +75,7 @@ class PlanningLoop:
             self._wanted_s = now_s
         ripe = now_s - self._wanted_s >= self._settings.plan_debounce_s and now_s >= self._not_before_s
         if self._round is None and ripe:
-            problem = build_problem(snapshot, inventory, self._ports, self._settings, now=now)
+            problem = build_problem(snapshot, inventory, ports=self._ports, settings=self._settings, now=now)
             self._round = _Round(ticket=self._ports.planner.submit(problem), signature=wanted)
             self._wanted_s = None
             self._ports.telemetry.count("planning_rounds")
@@ -146,9 +146,9 @@ def with_owners(inventory: Inventory, snapshot: Snapshot) -> Inventory:
 def build_problem(
     snapshot: Snapshot,
     inventory: Inventory,
+    *,
     ports: ControlPorts,
     settings: ControlSettings,
-    *,
     now: datetime,
     alone: PlanRequest | None = None,
 ) -> PlanningProblem:

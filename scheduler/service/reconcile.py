@@ -233,7 +233,7 @@ class Reconciler:
         unit = snapshot.unit(placeable.unit.id)
         if unit is None or not decide.eligible(snapshot, unit, now) or self._inventory is None:
             return
-        if recheck.recheck(snapshot, self._inventory, plan, placeable.assignment, now=now) is not None:
+        if recheck.recheck(snapshot, self._inventory, plan=plan, assignment=placeable.assignment, now=now) is not None:
             return
         self._store_plan(plan)
         ref = AttemptRef(unit_id=unit.id, number=unit.attempt_number + 1)

@@ -206,7 +206,7 @@ def _placed_but_waiting(snapshot: Snapshot, unit: Unit, notes: Notes, holders: t
     assignment = notes.plan.assignment(unit.id) if notes.plan is not None else None
     if assignment is None or notes.plan is None or notes.inventory is None:
         return Reason(code=QueueReason.PLANNING.value, detail="the next plan will consider it", smallest_change="wait")
-    refused = recheck.recheck(snapshot, notes.inventory, notes.plan, assignment, now=notes.now)
+    refused = recheck.recheck(snapshot, notes.inventory, plan=notes.plan, assignment=assignment, now=notes.now)
     if refused is None:
         detail = "it is placed and starts with the next cycle"
         return Reason(code=QueueReason.WAITING.value, detail=detail, smallest_change="wait")

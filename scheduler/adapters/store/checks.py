@@ -13,7 +13,7 @@ CHAIN_START = hashlib.sha256(b"trimtab event log").hexdigest()
 MAX_VALUE_BYTES = 64 * 2**20
 
 
-def check_arguments(op_id: str, term: int, guards: Sequence[Guard], changes: Sequence[Change]) -> None:
+def check_arguments(*, op_id: str, term: int, guards: Sequence[Guard], changes: Sequence[Change]) -> None:
     """Refuse a malformed write. Raises StoreError; nothing is written."""
     if not op_id:
         raise StoreError("a write needs an op id")

@@ -51,7 +51,7 @@ class MemoryStore:
         self, *, op_id: str, term: int, guards: Sequence[Guard], changes: Sequence[Change], events: Sequence[EventDraft]
     ) -> ApplyResult:
         """See the port."""
-        check_arguments(op_id, term, guards, changes)
+        check_arguments(op_id=op_id, term=term, guards=guards, changes=changes)
         values = [None if change.value is None else json.loads(canonical(change.value)) for change in changes]
         texts = [event_text(draft) for draft in events]
         with self._lock:

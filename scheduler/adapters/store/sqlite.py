@@ -86,7 +86,7 @@ class SqliteStore:
         self, *, op_id: str, term: int, guards: Sequence[Guard], changes: Sequence[Change], events: Sequence[EventDraft]
     ) -> ApplyResult:
         """See the port. A refused write (Conflict, StaleTerm) is not remembered: it had no effect that a repeat could double."""
-        check_arguments(op_id, term, guards, changes)
+        check_arguments(op_id=op_id, term=term, guards=guards, changes=changes)
         values = [None if change.value is None else canonical(change.value) for change in changes]
         texts = [event_text(draft) for draft in events]
         writes = list(zip(changes, values, strict=True))

@@ -107,7 +107,7 @@ class Play:
         for assignment in plan.assignments:
             found = self.snapshot.unit(assignment.unit_id)
             assert found is not None
-            assert recheck(self.snapshot, present, plan, assignment, now=self.now) is None
+            assert recheck(self.snapshot, present, plan=plan, assignment=assignment, now=self.now) is None
             write = WriteBuilder(self.snapshot, now=self.now)
             number = found.attempt_number + 1
             attempts.assign(write, found, assignment, plan_id=plan.id, number=number, credential_digest="")

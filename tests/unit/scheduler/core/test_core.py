@@ -306,7 +306,7 @@ def test_unseen_is_lost_only_after_its_time_and_dead_at_once() -> None:
 def test_an_assignment_is_checked_against_the_present(change: str, why: str) -> None:
     table, plan, present, now = Table(), plan_for(command_job(devices=2)), inventory(8), START
     assignment = plan.assignments[0]
-    assert recheck(table.snapshot, present, plan, assignment, now=now) is None
+    assert recheck(table.snapshot, present, plan=plan, assignment=assignment, now=now) is None
     placement = assignment.placement
     if change == "expired":
         now = plan.expires_at
@@ -321,7 +321,7 @@ def test_an_assignment_is_checked_against_the_present(change: str, why: str) -> 
     else:
         devices = (placement.devices[0],) * 2 if change == "twice" else ()
         assignment = replace(assignment, placement=replace(placement, devices=devices))
-    found = recheck(table.snapshot, present, plan, assignment, now=now)
+    found = recheck(table.snapshot, present, plan=plan, assignment=assignment, now=now)
     assert found is not None
     assert why in found
 
