@@ -146,7 +146,7 @@ class StageTimer:
             total.add(self._times.exchange(exchange, self._spans), exchange.count)
 
     def _checkpoint(self, total: TimeSum, operations: tuple[Operation, ...], recompute: Recompute) -> None:
-        """What torch's checkpoint costs beside kernels: per layer, per kernel, and per operator where it sorts them (selective)."""
+        """What torch's checkpoint costs beside kernels: per layer, per kernel, per operator where it sorts them (selective)."""
         num_kernels = sum(len(operation.forward) for operation in operations)
         num_views = sum(operation.launches[0] for operation in operations)
         total.add(self.fixed(ProbeKernel.CHECKPOINT_LAUNCH, (0,)))

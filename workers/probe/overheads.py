@@ -53,7 +53,7 @@ class CheckpointCost:
 
 
 def sample_checkpoint(device: torch.device) -> CheckpointCost:
-    """Times chains of small operators, each saving a tensor, plain and checkpointed; two lengths tell layer and operator apart."""
+    """Times chains of small operators, each saving a tensor, plain and checkpointed; two lengths tell the parts apart."""
     short, long = _chain_overheads(SHORT_CHAIN, device), _chain_overheads(LONG_CHAIN, device)
     span = LONG_CHAIN - SHORT_CHAIN
     operator = [max(0.0, (b - a) / span) for a, b in zip(short[0], long[0], strict=True)]
