@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from trimtab.inventory import DeviceKind, ProbeKernel
@@ -12,6 +13,10 @@ FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = 0, 1, 2
 
 RMS_NORM, LAYER_NORM = 0, 1
 """Last entry of the shape of a norm."""
+
+
+MAX_BUSY = 8
+"""Points of one kernel that all ranks run at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,22 +104,17 @@ def kernel_points(sizes: Grid) -> tuple[Point, ...]:
 
 
 def busy_points(sizes: Grid) -> frozenset[Point]:
-    """The points that are also run by all ranks at once: enough to know how much slower each kernel gets."""
-    return frozenset(kernel_points(_busy_grid(sizes)))
-
-
-def _busy_grid(sizes: Grid) -> Grid:
-    return Grid(
-        rows=sizes.rows[1:2] or sizes.rows,
-        widths=sizes.widths[1:3] or sizes.widths,
-        max_flops=sizes.max_flops,
-        elements=sizes.elements[::2],
-        lengths=sizes.lengths[1:2] or sizes.lengths,
-        head_sizes=sizes.head_sizes[:1],
-        vocabularies=sizes.vocabularies,
-        precisions=sizes.precisions[:1],
-        collective_bytes=sizes.collective_bytes,
-    )
+    """The points that all ranks also run at once: a few of each kernel, spread over its sizes, to know how much slower it gets."""
+    of_kernel: dict[ProbeKernel, list[Point]] = {}
+    for point in kernel_points(sizes):
+        if point.precision is sizes.precisions[0]:
+            of_kernel.setdefault(point.kernel, []).append(point)
+    chosen: set[Point] = set()
+    for points in of_kernel.values():
+        points.sort(key=lambda point: (math.prod(max(1, size) for size in point.shape), point.shape))
+        count = min(len(points), MAX_BUSY)
+        chosen |= {points[(2 * index + 1) * len(points) // (2 * count)] for index in range(count)}
+    return frozenset(chosen)
 
 
 def _thinned(sizes: Grid) -> Grid:

@@ -40,7 +40,9 @@ def test_what_all_ranks_run_at_once_is_also_run_alone(kind: DeviceKind) -> None:
     sizes = grid(kind, quick=False)
     points = kernel_points(sizes)
     assert len(points) == len(set(points))
-    assert busy_points(sizes) <= set(points)
+    busy = busy_points(sizes)
+    assert busy <= set(points)
+    assert {point.kernel for point in busy} == {point.kernel for point in points}
 
 
 def test_a_tpu_cannot_be_probed() -> None:
