@@ -104,7 +104,7 @@ def kernel_points(sizes: Grid) -> tuple[Point, ...]:
 
 
 def busy_points(sizes: Grid) -> frozenset[Point]:
-    """The points that all ranks also run at once: a few of each kernel, spread over its sizes, to know how much slower it gets."""
+    """The points that all ranks also run at once: a few of each kernel, spread over its sizes, to know how it slows."""
     of_kernel: dict[ProbeKernel, list[Point]] = {}
     for point in kernel_points(sizes):
         if point.precision is sizes.precisions[0]:
