@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from planner.costs.types import GroupSpan
+from planner.costs.types import RankSpan
 from trimtab.inventory import ProbeKernel
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ class CollectiveLink:
     latency_s: float
 
 
-def group_spans(strategy: Strategy, devices_per_node: int) -> dict[str, GroupSpan]:
+def group_spans(strategy: Strategy, devices_per_node: int) -> dict[str, RankSpan]:
     """Ranks of a node in each group; rank order from the inside out: tp, cp, fsdp, dp, pp (see ``Strategy``)."""
-    spans: dict[str, GroupSpan] = {}
+    spans: dict[str, RankSpan] = {}
     stride = 1
     for name, size in (
         ("tp", strategy.tp),
@@ -33,16 +33,14 @@ def group_spans(strategy: Strategy, devices_per_node: int) -> dict[str, GroupSpa
         ("pp", strategy.pp),
     ):
         per_node = max(1, min(size, devices_per_node // stride if stride <= devices_per_node else 1))
-        spans[name] = GroupSpan(size=size, per_node=per_node)
+        spans[name] = RankSpan(size=size, per_node=per_node)
         stride *= size
     if strategy.pp > 1:
-        spans["pp ends"] = GroupSpan(size=2, per_node=2 if spans["pp"].num_nodes == 1 else 1)
+        spans["pp ends"] = RankSpan(size=2, per_node=2 if spans["pp"].num_nodes == 1 else 1)
     data = strategy.fsdp * strategy.dp
     inner = strategy.tp * strategy.cp
-    spans["data"] = GroupSpan(
-        size=data, per_node=max(1, min(data, devices_per_node // inner if inner <= devices_per_node else 1))
-    )
-    spans["all"] = GroupSpan(size=strategy.world_size, per_node=max(1, min(strategy.world_size, devices_per_node)))
+    spans["data"] = RankSpan(size=data, per_node=max(1, min(data, devices_per_node // inner if inner <= devices_per_node else 1)))
+    spans["all"] = RankSpan(size=strategy.world_size, per_node=max(1, min(strategy.world_size, devices_per_node)))
     return spans
 
 
@@ -61,7 +59,7 @@ def ring_hops(kernel: ProbeKernel, num_ranks: int) -> int:
     return 2 * (num_ranks - 1) if kernel is ProbeKernel.ALL_REDUCE else num_ranks - 1
 
 
-def ring_seconds(exchange: Exchange, span: GroupSpan, *, inner: CollectiveLink, outer: CollectiveLink) -> float:
+def ring_seconds(exchange: Exchange, span: RankSpan, *, inner: CollectiveLink, outer: CollectiveLink) -> float:
     """``max((N-1)/N V/(r B_net), (n-1)/n V/B_link) + latency x hops``: N nodes, n ranks, r ranks of a node share its network.
 
     All-reduce moves the volume twice. A group of one costs nothing.

@@ -65,7 +65,7 @@ class RooflineConstants:
     error_frac: Bounded
 
 
-_OURS = "Trimtab design reference, section 4.5: starting values for eager training"
+_OURS = "starting values for eager training, within the bounds that public kernel measurements give"
 _NCCL = "NCCL tests and vendor measurements: 0.74 all-reduce, 0.67 gather of the link's printed bandwidth, 22 to 26 us fixed"
 
 ROOFLINE: dict[DeviceKind, RooflineConstants] = {

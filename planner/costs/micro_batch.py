@@ -15,7 +15,7 @@ from trimtab.strategy import Precision, Recompute
 
 if TYPE_CHECKING:
     from planner.costs.stages import Block, Stage
-    from planner.costs.types import ConstantLog, GroupSpan, KernelTimes, Operation
+    from planner.costs.types import ConstantLog, KernelTimes, Operation, RankSpan
     from trimtab.strategy import Strategy
 
 
@@ -68,7 +68,7 @@ class StageTimer:
     """Adds up the operations of stages; equal blocks are added up once."""
 
     def __init__(
-        self, strategy: Strategy, times: KernelTimes, spans: dict[str, GroupSpan], log: ConstantLog, memo: dict[object, Any]
+        self, strategy: Strategy, times: KernelTimes, *, spans: dict[str, RankSpan], log: ConstantLog, memo: dict[object, Any]
     ) -> None:
         self._strategy = strategy
         self._times = times
@@ -115,7 +115,7 @@ class StageTimer:
         found = self._memo.get(key)
         if found is None:
             times = self._times.renewed()
-            sums = StageTimer(strategy, times, self._spans, self._log, self._memo)._add_block(block)
+            sums = StageTimer(strategy, times, spans=self._spans, log=self._log, memo=self._memo)._add_block(block)
             found = self._memo[key] = (block.operations, sums, times.constants())
         for constant in found[2]:
             self._log.note(constant)

@@ -21,7 +21,7 @@ _EXACT_CELLS = 2048
 
 
 def pipeline_seconds(
-    forward_s: Sequence[float], backward_s: Sequence[float], sends_s: Sequence[float], strategy: Strategy
+    forward_s: Sequence[float], backward_s: Sequence[float], *, sends_s: Sequence[float], strategy: Strategy
 ) -> float:
     """Seconds from the first forward to the last backward of one step.
 

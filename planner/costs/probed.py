@@ -18,7 +18,7 @@ from planner.costs.constants import PROBED_ERROR_FRAC
 from planner.costs.kernels import arithmetic
 from planner.costs.operations import ELEMENT_BYTES
 from planner.costs.roofline import RooflineTimes
-from planner.costs.types import ConstantLog, Exchange, GroupSpan, Seconds, Work
+from planner.costs.types import ConstantLog, Exchange, RankSpan, Seconds, Work
 from trimtab.estimate import Constant, Origin
 from trimtab.inventory import DeviceKind, ProbeKernel
 from trimtab.strategy import Precision
@@ -94,7 +94,7 @@ class ProbedTimes:
         self._log.note(PROBED_ERROR_FRAC.constant())
         return found
 
-    def exchange(self, exchange: Exchange, spans: Mapping[str, GroupSpan]) -> Seconds:
+    def exchange(self, exchange: Exchange, spans: Mapping[str, RankSpan]) -> Seconds:
         """Measured inside a node; a group that spans nodes adds the roofline's network time where that is longer."""
         span = spans[exchange.group]
         if span.size == 1:

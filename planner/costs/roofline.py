@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from planner.costs.constants import Bounded
-    from planner.costs.types import DeviceContext, Exchange, GroupSpan, Work
+    from planner.costs.types import DeviceContext, Exchange, RankSpan, Work
     from trimtab.inventory import Link
 
 _ATTENTION = (ProbeKernel.ATTENTION_FORWARD, ProbeKernel.ATTENTION_BACKWARD)
@@ -73,7 +73,7 @@ class RooflineTimes:
             seconds *= 1.0 + self._use(self._shares.compute_slowdown_frac)
         return Seconds(value=seconds, error_frac=error)
 
-    def exchange(self, exchange: Exchange, spans: Mapping[str, GroupSpan]) -> Seconds:
+    def exchange(self, exchange: Exchange, spans: Mapping[str, RankSpan]) -> Seconds:
         """Ring time over the links that the group spans."""
         span = spans[exchange.group]
         inner = self._link(self._links[0], self._shares.link_bandwidth_bytes_per_s, self._shares.link_latency_s)

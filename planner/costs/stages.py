@@ -89,7 +89,7 @@ def stage_layer_counts(model: ModelSpec, strategy: Strategy) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=4096)
-def build_stages(model: ModelSpec, train: TrainWorkload, strategy: Strategy, kind: DeviceKind) -> tuple[Stage, ...]:
+def build_stages(model: ModelSpec, train: TrainWorkload, strategy: Strategy, *, kind: DeviceKind) -> tuple[Stage, ...]:
     """The stages, first to last (virtual stages in model order). Raises ValueError on a split that does not add up."""
     counts = stage_layer_counts(model, strategy)
     if sum(counts) != model.num_layers:
@@ -108,7 +108,7 @@ def build_stages(model: ModelSpec, train: TrainWorkload, strategy: Strategy, kin
     return tuple(stages)
 
 
-def stack_slice(stack: StackSpec, train: TrainWorkload, strategy: Strategy, kind: DeviceKind) -> Slice:
+def stack_slice(stack: StackSpec, train: TrainWorkload, strategy: Strategy, *, kind: DeviceKind) -> Slice:
     """Tokens that a stack sees on one rank."""
     source = -(-train.source_length // strategy.cp)
     target = -(-train.sequence_length // strategy.cp)
@@ -134,7 +134,7 @@ def _stage_blocks(
     for stack in model.stacks:
         end = begin + stack.num_layers
         count = min(last, end) - max(first, begin)
-        part = stack_slice(stack, train, strategy, kind)
+        part = stack_slice(stack, train, strategy, kind=kind)
         if count > 0:
             if first <= begin:
                 blocks.append(_embedding_block(model, part, shared=_holds_table(blocks)))

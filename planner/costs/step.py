@@ -25,7 +25,7 @@ from trimtab.plan import TimePart
 
 if TYPE_CHECKING:
     from planner.costs.stages import Stage
-    from planner.costs.types import DeviceContext, GroupSpan, KernelTimes
+    from planner.costs.types import DeviceContext, KernelTimes, RankSpan
     from trimtab.model import ModelSpec
     from trimtab.plan import RankMemory
     from trimtab.strategy import Strategy
@@ -42,7 +42,7 @@ class _Problem:
     train: TrainWorkload
     strategy: Strategy
     times: KernelTimes
-    spans: dict[str, GroupSpan]
+    spans: dict[str, RankSpan]
 
 
 def predict(*, model: ModelSpec, train: TrainWorkload, strategy: Strategy, context: DeviceContext) -> Prediction:
@@ -55,8 +55,8 @@ def predict(*, model: ModelSpec, train: TrainWorkload, strategy: Strategy, conte
     log = ConstantLog()
     times = kernel_times(context, strategy)
     spans = group_spans(strategy, max(1, context.shape.devices_per_node))
-    stages = build_stages(model, train, strategy, context.device_type.kind)
-    timer = StageTimer(strategy, times, spans, log, context.memo)
+    stages = build_stages(model, train, strategy, kind=context.device_type.kind)
+    timer = StageTimer(strategy, times, spans=spans, log=log, memo=context.memo)
     stage_times = [timer.time(stage) for stage in stages]
     memory = tuple(rank_memory(stage, train, strategy, kind=context.device_type.kind, log=log) for stage in stages)
     problem = _Problem(train=train, strategy=strategy, times=times, spans=spans)
@@ -95,11 +95,11 @@ def _parts(stages: tuple[Stage, ...], stage_times: list[StageTime], problem: _Pr
         sends.add(seconds, 2 * num_micro)
         sends_s.append(seconds.value)
     forward, backward = [time.way_there_s for time in stage_times], [time.way_back_s for time in stage_times]
-    length = pipeline_seconds(forward, backward, sends_s, strategy)
+    length = pipeline_seconds(forward, backward, sends_s=sends_s, strategy=strategy)
     slowest = max(stage_times, key=lambda time: time.total_s)
     busy = num_micro * slowest.total_s
-    reduction = reduction_seconds(stages, strategy, problem.times, problem.spans)
-    optimizer = update_seconds(stages, problem.train, strategy, problem.times, problem.spans)
+    reduction = reduction_seconds(stages, strategy, times=problem.times, spans=problem.spans)
+    optimizer = update_seconds(stages, problem.train, strategy, times=problem.times, spans=problem.spans)
     parts = [
         TimePart(name="forward", seconds=num_micro * slowest.forward_s),
         TimePart(name="backward", seconds=num_micro * slowest.backward_s),

@@ -123,7 +123,7 @@ class KernelTimes(Protocol):
         """One run of the kernel (``count`` is ignored)."""
         ...
 
-    def exchange(self, exchange: Exchange, spans: Mapping[str, GroupSpan]) -> Seconds:
+    def exchange(self, exchange: Exchange, spans: Mapping[str, RankSpan]) -> Seconds:
         """One run of the collective (``count`` is ignored)."""
         ...
 
@@ -137,7 +137,7 @@ class KernelTimes(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupSpan:
+class RankSpan:
     """How the ranks of one group lie: ``size`` ranks, ``per_node`` of them on a node (so size / per_node nodes)."""
 
     size: int

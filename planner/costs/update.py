@@ -11,7 +11,7 @@ from trimtab.inventory import ProbeKernel
 
 if TYPE_CHECKING:
     from planner.costs.stages import Stage
-    from planner.costs.types import GroupSpan, KernelTimes
+    from planner.costs.types import KernelTimes, RankSpan
     from trimtab.strategy import Strategy
     from trimtab.workload import TrainWorkload
 
@@ -19,7 +19,9 @@ BUCKET_BYTES = 25 * 2**20
 """Gradients travel between replicas in buckets of this size (``workers/training/parallel_replicas``)."""
 
 
-def reduction_seconds(stages: tuple[Stage, ...], strategy: Strategy, times: KernelTimes, spans: dict[str, GroupSpan]) -> TimeSum:
+def reduction_seconds(
+    stages: tuple[Stage, ...], strategy: Strategy, *, times: KernelTimes, spans: dict[str, RankSpan]
+) -> TimeSum:
     """Sum of gradients over dp (flattened into buckets first), and of a tied embedding over the stages that hold it."""
     total = TimeSum()
     width, precision = state_bytes(strategy.precision), state_precision(strategy)
@@ -43,8 +45,9 @@ def update_seconds(
     stages: tuple[Stage, ...],
     train: TrainWorkload,
     strategy: Strategy,
+    *,
     times: KernelTimes,
-    spans: dict[str, GroupSpan],
+    spans: dict[str, RankSpan],
 ) -> TimeSum:
     """Update of the largest stage's share, tensor by tensor; clipping reads all gradients and scales them. One small sum over all
     ranks joins loss, targets and norm.

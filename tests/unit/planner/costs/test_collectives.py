@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from planner.costs.collectives import CollectiveLink, group_spans, ring_seconds
-from planner.costs.types import Exchange, GroupSpan
+from planner.costs.types import Exchange, RankSpan
 from trimtab.inventory import ProbeKernel
 from trimtab.strategy import Strategy
 
@@ -13,7 +13,7 @@ OUTER = CollectiveLink(bandwidth_bytes_per_s=1e8, latency_s=1e-5)
 
 def seconds(kernel: ProbeKernel, num_bytes: float, size: int, per_node: int) -> float:
     exchange = Exchange(kernel=kernel, group="dp", num_bytes=num_bytes)
-    return ring_seconds(exchange, GroupSpan(size=size, per_node=per_node), inner=INNER, outer=OUTER)
+    return ring_seconds(exchange, RankSpan(size=size, per_node=per_node), inner=INNER, outer=OUTER)
 
 
 def test_a_group_of_one_costs_nothing() -> None:
