@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
@@ -96,7 +97,7 @@ class Ranks:
         for child in self.children:
             stack.callback(_end, child)
 
-    def ask(self, order: dict[str, object]) -> list[dict[str, list[float] | int]]:
+    def ask(self, order: dict[str, object]) -> list[dict[str, Any]]:
         """Give all ranks the same order; their answers. Raises RuntimeError when a rank has ended."""
         for child in self.children:
             assert child.stdin is not None
@@ -190,30 +191,33 @@ def predict_all(cases: Sequence[Case], device_type: DeviceType, probe: ProbeRepo
         case.prediction = predict(model=case.model, train=case.train, strategy=case.strategy, context=context)
 
 
-def measure_all(cases: Sequence[Case], *, rounds: int, steps: int, folder: Path) -> None:
+def start_ranks(stack: ExitStack, cases: Sequence[Case], folder: Path) -> dict[int, Ranks]:
+    """One set of processes for each number of ranks."""
+    sizes = sorted({case.strategy.world_size for case in cases})
+    return {size: Ranks(stack, of_size(cases, size), size, folder) for size in sizes}
+
+
+def of_size(cases: Sequence[Case], size: int) -> list[Case]:
+    """The cases of that many ranks."""
+    return [case for case in cases if case.strategy.world_size == size]
+
+
+def measure_all(cases: Sequence[Case], ranks: dict[int, Ranks], *, rounds: int, steps: int) -> None:
     """Run every case in turn, ``rounds`` times over; memory once."""
-    with ExitStack() as stack:
-        ranks: dict[int, Ranks] = {}
-        own: dict[int, list[Case]] = {}
+    places = {id(case): index for size in ranks for index, case in enumerate(of_size(cases, size))}
+    for turn in range(rounds):
         for case in cases:
-            own.setdefault(case.strategy.world_size, []).append(case)
-        for num_ranks, mine in own.items():
-            ranks[num_ranks] = Ranks(stack, mine, num_ranks, folder)
-        for turn in range(rounds):
-            for case in cases:
-                size = case.strategy.world_size
-                index = own[size].index(case)
-                if turn == 0:
-                    answers = ranks[size].ask({"do": "memory", "case": index})
-                    case.peak_bytes = [int(answer["peak_bytes"]) for answer in answers]  # type: ignore[arg-type]
-                answer = ranks[size].ask({"do": "time", "case": index, "steps": steps})[0]
-                case.seconds += answer["seconds"]  # type: ignore[operator]
-            sys.stderr.write(f"round {turn + 1} of {rounds}\n")
+            own, index = ranks[case.strategy.world_size], places[id(case)]
+            if turn == 0:
+                case.peak_bytes = [answer["peak_bytes"] for answer in own.ask({"do": "memory", "case": index})]
+            case.seconds += own.ask({"do": "time", "case": index, "steps": steps})[0]["seconds"]
+        sys.stderr.write(f"round {turn + 1} of {rounds}\n")
 
 
 def figures(cases: Sequence[Case]) -> tuple[dict[str, float | None], dict[str, object]]:
     """The figures, and what was chosen per model."""
-    ratios, chosen = [], {}
+    ratios: list[float] = []
+    chosen: dict[str, object] = {}
     for model in dict.fromkeys(case.model.name for case in cases):
         mine = [case for case in cases if case.model.name == model]
         first = min(mine, key=lambda case: case.predicted_s)
@@ -302,14 +306,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     num_devices = 1 if options.smoke else len(cpu_slots(options.devices))
     cases = load_cases(num_devices, smoke=options.smoke)
-    with tempfile.TemporaryDirectory(prefix="trimtab-prediction-") as name:
+    with tempfile.TemporaryDirectory(prefix="trimtab-prediction-") as name, ExitStack() as stack:
         folder = Path(name)
         probe = None
         if not options.smoke:
             probe = loads(ProbeReport, options.probe.read_text()) if options.probe else run_probe(num_devices, folder)
+        ranks = start_ranks(stack, cases, folder)  # they import while the predictions are made; no step runs before
         predict_all(cases, probe.device_type if probe else smoke_device(), probe, num_devices)
         rounds, steps = (1, 1) if options.smoke else (options.rounds, options.steps)
-        measure_all(cases, rounds=rounds, steps=steps, folder=folder)
+        measure_all(cases, ranks, rounds=rounds, steps=steps)
     values, chosen = figures(cases)
     print(table(cases))
     for key, value in values.items():

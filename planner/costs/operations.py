@@ -93,12 +93,13 @@ def embedding_operations(model: ModelSpec, part: Slice) -> tuple[Operation, ...]
     rows = share(model.vocab_size, part.tp)
     elements = tokens * hidden
     masks = (_elementwise(elements, 2),) if part.tp > 1 else ()
+    added = rows * hidden * width if model.tied_embeddings else 0  # the dense gradient, before it joins the head's
     lookup = Operation(
         name="embedding",
         forward=(Work(kernel=ProbeKernel.EMBEDDING, shape=(tokens, hidden, rows, FORWARD)), *masks),
         backward=(Work(kernel=ProbeKernel.EMBEDDING, shape=(tokens, hidden, rows, WEIGHT_GRADIENT)), *masks),
         live_bytes=elements * width,
-        backward_live_bytes=elements * width,
+        backward_live_bytes=elements * width + added,
         weights=rows * hidden,
     )
     out = [lookup]
