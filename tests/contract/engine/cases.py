@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from trimtab.model import (
@@ -95,6 +96,8 @@ def strategy(precision: Precision = Precision.FP64, **degrees: object) -> Strate
     return Strategy(precision=precision, micro_batch=size, num_micro_batches=count, **degrees)  # type: ignore[arg-type]
 
 
+LONG = os.environ.get("TRIMTAB_LONG") == "1"
+
 SELECTIVE, FULL = Recompute.SELECTIVE, Recompute.FULL
 GPIPE = PipelineSchedule.GPIPE
 
@@ -135,7 +138,10 @@ MATRIX: dict[str, dict[str, object]] = {
     "dp2 zero1 x2": {"dp": 2, "fsdp": 2, "zero_stage": 1, "micro_batch": 1},
     "fsdp2 pp2": {"fsdp": 2, "pp": 2},
 }
-"""All mixes on up to four ranks."""
+"""All mixes on up to four ranks: the long form."""
+
+MIXES = ["dp4", "fsdp2 tp2 sequence", "dp2 pp2", "tp2 pp2 sequence", "dp2 fsdp2"]
+"""Mixes of each two axes: the form between."""
 
 EIGHT: dict[str, dict[str, object]] = {
     "dp2 tp2 pp2": {"dp": 2, "tp": 2, "pp": 2},

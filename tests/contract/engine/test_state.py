@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.engine.cases import MATRIX, MODELS, QUICK
+from tests.contract.engine.cases import LONG, MATRIX, MODELS, QUICK
 from tests.contract.engine.equality import trial
 from tests.contract.engine.gang import Gang, Outcome
 from trimtab.strategy import Precision
@@ -45,6 +45,6 @@ def test_a_chain_of_strategies(gang: Gang, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_name", ["biased decoder", "encoder-decoder"])
+@pytest.mark.parametrize("model_name", ["biased decoder", "encoder-decoder"] if LONG else ["encoder-decoder"])
 def test_a_long_chain(gang: Gang, tmp_path: Path, model_name: str) -> None:
     go_through(gang, model_name, CHAIN + LONG_CHAIN, tmp_path)
