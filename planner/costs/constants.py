@@ -130,6 +130,9 @@ PROBED_ERROR_FRAC = _assumed(
     "error of the operation list", 0.12, 0.05, 0.3, "the sum of probed kernels against whole steps on two CPU devices"
 )
 MEMORY_ERROR_FRAC = _assumed("error of the memory model", 0.05, 0.01, 0.2, "tensor bytes against torch's own tracker")
+SEQUENCE_MEMORY_ERROR_FRAC = _assumed(
+    "error of the memory model, sequence parallel", 0.3, 0.1, 0.5, "gathered parts outlive their use by an unmodelled time"
+)
 CHECKPOINT_BYTES_PER_S = _assumed("checkpoint bandwidth", 200e6, 20e6, 5e9, "hash, write and sync to a local disk")
 CHECKPOINT_EVERY_S = _assumed("checkpoint interval", 60.0, 1.0, 3600.0, "default checkpoint policy")
 EVALUATION_BATCHES = _assumed("evaluation batches", 8.0, 1.0, 64.0, "global batches of one evaluation")

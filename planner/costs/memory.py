@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from planner.costs.constants import MEMORY_ERROR_FRAC, RESIDENT_BYTES
+from planner.costs.constants import MEMORY_ERROR_FRAC, RESIDENT_BYTES, SEQUENCE_MEMORY_ERROR_FRAC
 from planner.costs.operations import ELEMENT_BYTES
 from planner.costs.recompute import restored_bytes, saved_bytes
 from trimtab.estimate import Estimate
@@ -46,7 +46,8 @@ def rank_memory(stage: Stage, train: TrainWorkload, strategy: Strategy, *, kind:
     peak = max((_backward(stage, strategy), _update(stage, strategy)), key=lambda moment: moment.total)
     communication = _communication(stage, strategy)
     total = parameters + optimizer + peak.total + communication
-    error = log.note(MEMORY_ERROR_FRAC.constant())
+    bounded = SEQUENCE_MEMORY_ERROR_FRAC if strategy.sequence_parallel else MEMORY_ERROR_FRAC
+    error = log.note(bounded.constant())
     return RankMemory(
         stage=stage.index,
         parameters_bytes=parameters,
@@ -56,7 +57,7 @@ def rank_memory(stage: Stage, train: TrainWorkload, strategy: Strategy, *, kind:
         logits_bytes=peak.logits,
         communication_bytes=communication,
         transient_bytes=peak.transient,
-        total_bytes=Estimate.within(total, error, origin=MEMORY_ERROR_FRAC.origin, source=MEMORY_ERROR_FRAC.source),
+        total_bytes=Estimate.within(total, error, origin=bounded.origin, source=bounded.source),
         resident_bytes=log.note(RESIDENT_BYTES[kind].constant()),
     )
 
