@@ -41,11 +41,12 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="all strategies on up to eight ranks, not the short list")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--only", default="", help="run strategies whose name contains this")
+    parser.add_argument("--model", choices=MODELS, help="only this model")
     arguments = parser.parse_args()
     cases = {**MATRIX, **EIGHT} if arguments.full or arguments.only else QUICK
     worst = 0
     with Gang() as gang:
-        for model in MODELS.values():
+        for model in [MODELS[arguments.model]] if arguments.model else MODELS.values():
             for precision, tolerance in TOLERANCE_FRAC.items():
                 alone = gang.run(trial(model, precision, arguments.steps))
                 for name, degrees in cases.items():
