@@ -60,7 +60,7 @@ class ProbeRank:
         if self.rank == 0:
             cost = sample_checkpoint(self.device)
             for code, seconds in enumerate((cost.layer, cost.operator, cost.sorting)):
-                self.write(ProbeKernel.CHECKPOINT_LAUNCH, "fp32", (code,), 1, seconds)
+                self.write(ProbeKernel.CHECKPOINT_LAUNCH, "fp32", (code,), num_ranks=1, seconds=seconds)
         dist.barrier()
 
     def _kernel(self, point: Point, *, num_ranks: int) -> None:
@@ -72,7 +72,7 @@ class ProbeRank:
             call_s = self._gradient_call_s()
             times = [max(seconds - call_s, seconds * MIN_SHARE) for seconds in times]
         times = [seconds / calls for seconds in times]
-        self.write(point.kernel, str(point.precision), point.shape, num_ranks, times)
+        self.write(point.kernel, str(point.precision), point.shape, num_ranks=num_ranks, seconds=times)
 
     def _gradient_call_s(self) -> float:
         """Median seconds of the smallest call of autograd on this rank, timed once."""
@@ -91,12 +91,12 @@ class ProbeRank:
             if self.rank in ring.ranks:
                 times = sample_collective(kernel, num_bytes, ring, seconds=self.slot.seconds)
                 if not (kernel is ProbeKernel.SEND_RECEIVE and ring.own > 1):
-                    self.write(kernel, "fp32", (num_bytes,), len(ring.ranks), times)
+                    self.write(kernel, "fp32", (num_bytes,), num_ranks=len(ring.ranks), seconds=times)
             dist.barrier()
             self.progress("collectives", (index + 1) / total)
         for ring in rings:
             if self.rank in ring.ranks:
-                self.write(ProbeKernel.UNIT_LAUNCH, "fp32", (), len(ring.ranks), sample_units(ring))
+                self.write(ProbeKernel.UNIT_LAUNCH, "fp32", (), num_ranks=len(ring.ranks), seconds=sample_units(ring))
             dist.barrier()
 
     def _ring(self, count: int) -> Ring:
@@ -107,7 +107,7 @@ class ProbeRank:
         return Ring(ranks=ranks, group=group, device=self.device)
 
     def write(
-        self, kernel: ProbeKernel, precision: str, shape: tuple[int, ...], num_ranks: int, seconds: Iterable[float]
+        self, kernel: ProbeKernel, precision: str, shape: tuple[int, ...], *, num_ranks: int, seconds: Iterable[float]
     ) -> None:
         """One line of samples."""
         line = {
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     sizes = grid(options.kind, quick=options.quick)
     probe = ProbeRank(device=device, sizes=sizes, passes=1 if options.quick else 3, slot=slot, out=out)
     dist.barrier()
-    probe.write(ProbeKernel.RANK_START, "fp32", (), world_size, [time.time() - options.started_at])
+    probe.write(ProbeKernel.RANK_START, "fp32", (), num_ranks=world_size, seconds=[time.time() - options.started_at])
     probe.kernels()
     probe.overheads()
     if world_size > 1:
