@@ -239,7 +239,9 @@ def test_a_checkpoint_can_be_asked_for_by_file_and_by_reply(place: Place) -> Non
     wait_for(lambda: len(place.desk.published) == 1)
     place.desk.reply = ReportReply(checkpoint_now=True)
     place.until_dead()
-    assert place.log() == "checkpoint\npublished\ncheckpoint\npublished\n"
+    # Each reply asks again until it is taken back, so the last command read may be a second request instead of the answer.
+    assert place.log().startswith("checkpoint\npublished\ncheckpoint\n")
+    assert len(place.desk.published) == 2
     place.executor.checkpoint_now(place.attempt())
 
 
