@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.entrypoints.documents import read_text
-from tests.support.storm import Storm, Target, finished_curve, marked_processes, stop_server
+from tests.support.storm import Storm, Target, finished_curve, lingering_processes, stop_server
 from trimtab.jobspec import JobSpec
 from trimtab.spec import parse_job
 
@@ -80,6 +80,6 @@ def test_kills_change_neither_losses_nor_samples(home: Path) -> None:
     assert storm.num_kills >= NUM_KILLS
     assert storm.report.most_live_attempts == 1
     assert storm.report.num_attempts > 1
-    assert not marked_processes(home)
+    assert not lingering_processes(home)
     if LONG:
         assert all(storm.report.num_kills[target] for target in Target)

@@ -1,8 +1,7 @@
 """A storm of ``kill -9`` over the control process, the agents and the ranks of a real training job.
 
-Processes are found and counted from outside, in ``/proc`` alone: an attempt's by the mark in their environment, the control
-process by
-the state folder in its environment. Nothing of the product is asked whether the product does right.
+Processes are found and counted from outside, in ``/proc`` alone: an attempt's by the mark in their environment, the agent and the
+control process by their command lines. Nothing of the product is asked whether the product does right.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from trimtab.jobspec import JobSpec
 from trimtab.orders import ENV_ATTEMPT
 
 TRIMTAB = (sys.executable, "-m", "scheduler.entrypoints.cli.main")
+CONTROL = "scheduler.entrypoints.control.main"
 _POLL_S = 0.2
 
 
@@ -105,12 +105,16 @@ def agent_pids(home: Path) -> list[int]:
 
 
 def control_pids(home: Path) -> list[int]:
-    """The control process of ``home``: the one that its identity file names, if it lives."""
-    try:
-        pid = int(json.loads((home / "control.json").read_text())["pid"])
-    except (FileNotFoundError, ValueError, KeyError):
-        return []
-    return [pid] if Path(f"/proc/{pid}").exists() else []
+    """The live control process of ``home``: the one whose command line names its entry point and that folder."""
+    return [pid for pid, words in _command_lines() if CONTROL in words and str(home) in words]
+
+
+def lingering_processes(home: Path, *, grace_s: float = 10.0) -> list[MarkedProcess]:
+    """Processes of attempts that outlive a job by more than the moment in which an agent leaves after its last word."""
+    end_s = time.monotonic() + grace_s
+    while (found := marked_processes(home)) and time.monotonic() < end_s:
+        time.sleep(_POLL_S)
+    return found
 
 
 class Storm:
@@ -125,6 +129,7 @@ class Storm:
     def run_job(self, spec: JobSpec, *, num_kills: int, timeout_s: float) -> str:
         """Submit ``spec``, kill until the number is reached or the job ends, then let it end; the job's id."""
         start_server(self.home)
+        assert len(control_pids(self.home)) == 1, "the storm cannot see the control process"
         job = client_of(self.home).submit(spec, idempotency_key=None).id
         deadline_s = time.monotonic() + timeout_s
         left = num_kills
