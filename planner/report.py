@@ -100,6 +100,8 @@ def warnings(problem: PlanningProblem, assignments: Sequence[Assignment]) -> tup
 
 
 def _price_warning(offer: Offer, problem: PlanningProblem) -> list[str]:
+    if offer.is_assumed:
+        return [f"offer {offer.id}: its price is {offer.source}"]  # no age: it was never anybody's price
     try:
         age = age_days(offer.retrieved_on, problem.now)
     except ValueError:

@@ -132,6 +132,11 @@ class Offer:
     nodes_now: int = 0
     nodes_possible: int = 0
 
+    @property
+    def is_assumed(self) -> bool:
+        """Whether nobody named this price: its source begins with the word ``assumed``."""
+        return self.source.startswith("assumed")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -206,9 +211,9 @@ class ProbeKernel(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbePoint:
-    """One timed kernel: median seconds of ``repeats`` runs and the relative spread (p90 - p10) / (2 x median).
+    """One timed kernel: expected seconds of a run, over ``repeats`` runs, and their relative spread (p90 - p10) / (2 x seconds).
 
-    ``num_ranks`` ranks ran it at the same time (1: the device alone).
+    ``num_ranks`` ranks ran it at the same time (1: the device alone); the time is then that of the slowest.
     """
 
     kernel: ProbeKernel

@@ -226,6 +226,9 @@ def test_old_prices_and_few_steps_are_warned_about() -> None:
     old = inventory(pool, offers=(offer(pool, retrieved_on="2026-08-01"),))
     made = plan(problem(request(train_spec(train=workload(num_steps=5), strategy=StrategyRequest(dp=4))), where=old))
     assert any("115 days old" in warning for warning in made.warnings)
+    assumed = inventory(pool, offers=(offer(pool, source="assumed: 0.04 USD", retrieved_on="2020-01-01"),))
+    found = plan(problem(request(train_spec()), where=assumed)).warnings
+    assert [warning for warning in found if "price" in warning] == [f"offer {pool.id}/on-demand: its price is assumed: 0.04 USD"]
     assert any("5 steps over 4 data ranks" in warning for warning in made.warnings)
     assert plan(problem(request(train_spec(strategy=StrategyRequest(dp=1, fsdp=1))))).warnings == ()
 
