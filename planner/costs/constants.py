@@ -76,7 +76,7 @@ ROOFLINE: dict[DeviceKind, RooflineConstants] = {
         compute_slowdown_frac=_assumed("cpu slow-down when all devices work", 0.15, 0.0, 0.6, "shared bandwidth and clock"),
         launch_s=_assumed("cpu operator overhead", 6e-6, 2e-6, 30e-6, "eager torch operator with autograd"),
         unit_launch_s=_assumed("cpu sharded unit overhead", 400e-6, 100e-6, 2e-3, "FSDP hooks of one unit, forward and backward"),
-        checkpoint_launch_s=_assumed("cpu checkpoint overhead", 15e-6, 0.0, 200e-6, "torch checkpoint, per operator"),
+        checkpoint_launch_s=_assumed("cpu checkpoint overhead", 15e-6, 0.0, 200e-6, "torch checkpoint, per saved tensor"),
         rank_start_s=_assumed("cpu rank start", 6.0, 2.0, 30.0, "interpreter, import, rendezvous"),
         link_share_frac=_assumed("cpu link share", 0.5, 0.2, 0.9, "gloo over loopback copies each byte several times"),
         link_bandwidth_bytes_per_s=_assumed("cpu link bandwidth", 2e9, 0.5e9, 10e9, "gloo over loopback"),
@@ -92,7 +92,7 @@ ROOFLINE: dict[DeviceKind, RooflineConstants] = {
         compute_slowdown_frac=_assumed("gpu slow-down when all devices work", 0.0, 0.0, 0.1, "devices share no memory"),
         launch_s=_published("gpu kernel floor", 7e-6, 2e-6, 15e-6, "meta-pytorch/autoparallel estimator: 7 us floor"),
         unit_launch_s=_assumed("gpu sharded unit overhead", 200e-6, 50e-6, 1e-3, "FSDP hooks of one unit, forward and backward"),
-        checkpoint_launch_s=_assumed("gpu checkpoint overhead", 15e-6, 0.0, 200e-6, "torch checkpoint, per operator"),
+        checkpoint_launch_s=_assumed("gpu checkpoint overhead", 15e-6, 0.0, 200e-6, "torch checkpoint, per saved tensor"),
         rank_start_s=_assumed("gpu rank start", 20.0, 5.0, 120.0, "import of torch, CUDA context, NCCL rendezvous"),
         link_share_frac=_published("gpu link share", 0.70, 0.55, 0.92, _NCCL),
         link_bandwidth_bytes_per_s=_assumed("gpu link bandwidth", 25e9, 10e9, 900e9, "PCIe 4.0 x16 where no link is named"),
@@ -108,7 +108,7 @@ ROOFLINE: dict[DeviceKind, RooflineConstants] = {
         compute_slowdown_frac=_assumed("tpu slow-down when all devices work", 0.0, 0.0, 0.1, "devices share no memory"),
         launch_s=_assumed("tpu kernel floor", 1e-6, 0.5e-6, 5e-6, "compiled programs launch no kernels one by one"),
         unit_launch_s=_assumed("tpu sharded unit overhead", 0.0, 0.0, 1e-4, "sharding is compiled"),
-        checkpoint_launch_s=_assumed("tpu checkpoint overhead", 0e-6, 0.0, 200e-6, "torch checkpoint, per operator"),
+        checkpoint_launch_s=_assumed("tpu checkpoint overhead", 0e-6, 0.0, 200e-6, "torch checkpoint, per saved tensor"),
         rank_start_s=_assumed("tpu rank start", 60.0, 20.0, 300.0, "compilation"),
         link_share_frac=_assumed("tpu link share", 0.85, 0.6, 0.95, _OURS),
         link_bandwidth_bytes_per_s=_assumed("tpu link bandwidth", 45e9, 20e9, 200e9, "one torus axis, one direction"),
@@ -127,7 +127,7 @@ INTERFERENCE_FRAC = _assumed(
     "overlapped step = max(compute, communication) + share x min",
 )
 PROBED_ERROR_FRAC = _assumed(
-    "error of the operation list", 0.12, 0.05, 0.3, "the sum of probed kernels against whole steps on two CPU devices"
+    "error of the operation list", 0.2, 0.05, 0.3, "the sum of probed kernels against whole steps on two CPU devices"
 )
 MEMORY_ERROR_FRAC = _assumed("error of the memory model", 0.05, 0.01, 0.2, "tensor bytes against torch's own tracker")
 SEQUENCE_MEMORY_ERROR_FRAC = _assumed(

@@ -146,11 +146,12 @@ class StageTimer:
             total.add(self._times.exchange(exchange, self._spans), exchange.count)
 
     def _checkpoint(self, total: TimeSum, operations: tuple[Operation, ...], recompute: Recompute) -> None:
-        """What torch's checkpoint costs beside kernels: per layer, per kernel, per operator where it sorts them (selective)."""
+        """What torch's checkpoint costs beside kernels: per layer, saved tensor, and operator where it sorts them (selective)."""
         num_kernels = sum(len(operation.forward) for operation in operations)
         num_views = sum(operation.launches[0] for operation in operations)
         total.add(self.fixed(ProbeKernel.CHECKPOINT_LAUNCH, (0,)))
-        total.add(self.fixed(ProbeKernel.CHECKPOINT_LAUNCH, (1,)), num_kernels)
+        num_saved = sum(operation.num_saved for operation in operations)
+        total.add(self.fixed(ProbeKernel.CHECKPOINT_LAUNCH, (1,)), num_saved)
         if recompute is Recompute.SELECTIVE:
             total.add(self.fixed(ProbeKernel.CHECKPOINT_LAUNCH, (2,)), num_kernels + num_views)
 

@@ -210,6 +210,7 @@ def _core(spec: AttentionSpec, part: Slice, key_length: int, *, causal: bool) ->
         kept_bytes=out_bytes,
         backward_live_bytes=inputs + part.tokens * query * part.width,
         launches=(9, 9),
+        num_saved=5,
     )
 
 
@@ -226,6 +227,7 @@ def _rotary(part: Slice, query: int, key: int) -> Operation:
         backward=tuple(Work(kernel=ProbeKernel.ROTARY_BACKWARD, shape=(size,)) for size in sizes),
         live_bytes=float(sum(sizes) * part.width),
         backward_live_bytes=float(sum(sizes) * part.width),
+        num_saved=2,
     )
 
 
@@ -243,6 +245,7 @@ def _feed_forward(hidden: int, spec: FeedForwardSpec, part: Slice) -> list[Opera
             saved_bytes=float(elements * part.width),
             live_bytes=float(elements * part.width),
             backward_live_bytes=2.0 * elements * part.width,
+            num_saved=1,
         )
         return [first, activation, down]
     gated = Operation(
@@ -252,6 +255,7 @@ def _feed_forward(hidden: int, spec: FeedForwardSpec, part: Slice) -> list[Opera
         saved_bytes=3.0 * elements * part.width,
         live_bytes=float(elements * part.width),
         backward_live_bytes=3.0 * elements * part.width,
+        num_saved=3,
     )
     up = _joined(_linear(hidden, inner, part, name="up", bias=spec.bias), hidden, part)
     return [first, up, gated, down]
@@ -291,6 +295,7 @@ def _linear(inputs: int, outputs: int, part: Slice, *, name: str, saves_input: b
         backward_live_bytes=float(tokens * (outputs + inputs) * width),
         weights=inputs * outputs + (outputs if bias else 0),
         launches=(5, 5),
+        num_saved=2,
     )
 
 
@@ -318,7 +323,15 @@ def _norm(hidden: int, stack: StackSpec, part: Slice) -> Operation:
         backward_live_bytes=(3.0 if rms else 2.0) * size,
         weights=hidden * (2 if not rms and stack.norm_bias else 1),
         launches=(3, 3),
+        num_saved=_saved_by_norm(stack, part),
     )
+
+
+def _saved_by_norm(stack: StackSpec, part: Slice) -> int:
+    """Tensors that autograd keeps of a norm: input, weight, statistics; or those of each kernel that an RMS norm is made of."""
+    if stack.norm is NormKind.RMS:
+        return 3 if part.fused_norm else 6
+    return 5 if stack.norm_bias else 4
 
 
 def _residual(hidden: int, part: Slice) -> Operation:

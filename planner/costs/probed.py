@@ -180,7 +180,7 @@ class _Tables:
         weights = [1.0 / (0.5 + distance) for distance, _ in near]
         ratio = sum(weight * value for weight, (_, value) in zip(weights, near, strict=True)) / sum(weights)
         share = min(1.0, math.log2(num_ranks) / math.log2(most))
-        return 1.0 + (ratio - 1.0) * share
+        return 1.0 + max(0.0, ratio - 1.0) * share
 
     def collective(self, kernel: ProbeKernel, num_bytes: float, num_ranks: int) -> Seconds | None:
         """One collective inside a node; another number of ranks than measured scales latency by hops and the rest by volume."""
@@ -243,7 +243,7 @@ class _Tables:
             base = self._seconds.get((point.kernel, point.precision, point.shape, 1))
             if base is not None:
                 amount = _amount(Work(kernel=point.kernel, shape=point.shape))
-                entry = (point.num_ranks, math.log(max(1.0, amount)), max(1.0, point.seconds / base.seconds))
+                entry = (point.num_ranks, math.log(max(1.0, amount)), point.seconds / base.seconds)
                 out.setdefault(point.kernel, []).append(entry)
         return out
 
@@ -312,5 +312,5 @@ def _amount(work: Work) -> float:
 
 
 def _error(point: ProbePoint) -> float:
-    """Error of the median of a point: its spread shrinks with the root of the repeats."""
+    """Error of the mean of a point: its spread shrinks with the root of the repeats."""
     return min(1.0, point.spread_frac / math.sqrt(max(1, point.repeats)) * 1.25)

@@ -71,7 +71,8 @@ class Operation:
     ``saved_bytes`` is what autograd keeps from it until its backward has run (each tensor is counted by one operation only);
     ``kept_bytes`` what selective recompute keeps of it. ``live_bytes`` exists beside that while it runs forward,
     ``backward_live_bytes`` while it runs backward. ``weights`` are the parameters that it reads, in elements on this rank.
-    ``launches`` counts kernels that move no data worth counting (views and the like), forward and backward.
+    ``launches`` counts kernels that move no data worth counting (views and the like), forward and backward; ``num_saved`` the
+    tensors that autograd keeps, weights among them: a checkpointed layer pays for each.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Operation:
     backward_live_bytes: float = 0.0
     weights: int = 0
     launches: tuple[int, int] = (0, 0)
+    num_saved: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

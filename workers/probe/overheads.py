@@ -16,6 +16,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from trimtab.inventory import ProbeKernel
 from workers.probe.collectives import Ring, sample_collective
+from workers.probe.timing import stir
 
 NUM_RUNS = 12
 NUM_UNITS = 4
@@ -97,6 +98,8 @@ def _runs(forward: Callable[[], Tensor], device: torch.device) -> list[float]:
 def _times(run: Callable[[], object], device: torch.device) -> list[float]:
     out = []
     for index in range(NUM_RUNS + 2):
+        if device.type == "cpu":
+            stir()
         started = time.perf_counter()
         run()
         if device.type == "cuda":

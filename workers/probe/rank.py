@@ -13,18 +13,22 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from statistics import fmean
 from typing import TextIO
 
 import torch
 import torch.distributed as dist
 
 from trimtab.inventory import DeviceKind, ProbeKernel
+from workers.host_memory import keep_freed_memory
 from workers.probe.collectives import KERNELS, Ring, sample_collective
 from workers.probe.kernels import calls_autograd, calls_per_run, gradient_call, prepare
 from workers.probe.overheads import sample_checkpoint, sample_units
 from workers.probe.points import Grid, Point, busy_points, grid, kernel_points
-from workers.probe.timing import Slot, quantile, sample
+from workers.probe.timing import Slot, sample
 
+PASSES = 5
+TOUCHED_BYTES = 256 << 20
 MIN_SHARE = 0.1
 """A backward kernel keeps at least this share of its time when the call of autograd is taken off."""
 
@@ -40,22 +44,28 @@ class ProbeRank:
         self.out = out
         self.rank = dist.get_rank()
         self.num_ranks = dist.get_world_size()
-        self._call_s: float | None = None
+        self._gradient_call_s = 0.0
 
-    def kernels(self) -> None:
-        """All kernel points, alone and (a part of them) all ranks at once."""
+    def walk(self) -> None:
+        """Everything, once per pass, so that each point is timed at moments spread over the whole probe."""
         points = kernel_points(self.sizes)
         busy = busy_points(self.sizes) if self.num_ranks > 1 else frozenset()
+        rings = self._rings() if self.num_ranks > 1 else []
         for turn in range(self.passes):
+            self._gradient_call_s = self._gradient_call()
+            self._overheads()
             for index, point in enumerate(points):
                 self._kernel(point, num_ranks=1)
                 if point in busy:
                     dist.barrier()
                     self._kernel(point, num_ranks=self.num_ranks)
                     dist.barrier()
-                self.progress("kernels", (turn * len(points) + index + 1) / (self.passes * len(points)))
+                self._progress("kernels", (turn + (index + 1) / len(points)) / self.passes)
+            self._collectives(rings)
+            if rings:
+                self._progress("collectives", (turn + 1) / self.passes)
 
-    def overheads(self) -> None:
+    def _overheads(self) -> None:
         """What torch's checkpoint costs, on one rank."""
         if self.rank == 0:
             cost = sample_checkpoint(self.device)
@@ -69,32 +79,28 @@ class ProbeRank:
         calls = calls_per_run(point.kernel)
         times = sample(prepare(point, self.device), self.device, self.slot)
         if calls_autograd(point):
-            call_s = self._gradient_call_s()
-            times = [max(seconds - call_s, seconds * MIN_SHARE) for seconds in times]
+            times = [max(seconds - self._gradient_call_s, seconds * MIN_SHARE) for seconds in times]
         times = [seconds / calls for seconds in times]
         self.write(point.kernel, str(point.precision), point.shape, num_ranks=num_ranks, seconds=times)
 
-    def _gradient_call_s(self) -> float:
-        """Median seconds of the smallest call of autograd on this rank, timed once."""
-        if self._call_s is None:
-            self._call_s = quantile(sample(gradient_call(self.device), self.device, Slot(seconds=0.01, max_runs=60)), 0.5)
-        return self._call_s
+    def _gradient_call(self) -> float:
+        """Mean seconds of the smallest call of autograd on this rank, now."""
+        return fmean(sample(gradient_call(self.device), self.device, Slot(seconds=0.01, max_runs=60)))
 
-    def collectives(self) -> None:
-        """Collectives of 2, 4, 8 ... and all ranks."""
-        counts = sorted({self.num_ranks, *(1 << power for power in range(1, self.num_ranks.bit_length()))} - {1})
-        counts = [count for count in counts if count <= self.num_ranks]
-        rings = [self._ring(count) for count in counts]
-        total = self.passes * len(rings) * len(KERNELS) * len(self.sizes.collective_bytes)
-        everything = itertools.product(rings * self.passes, KERNELS, self.sizes.collective_bytes)
-        for index, (ring, kernel, num_bytes) in enumerate(everything):
-            if self.rank in ring.ranks:
-                times = sample_collective(kernel, num_bytes, ring, seconds=self.slot.seconds)
-                if not (kernel is ProbeKernel.SEND_RECEIVE and ring.own > 1):
-                    self.write(kernel, "fp32", (num_bytes,), num_ranks=len(ring.ranks), seconds=times)
-            dist.barrier()
-            self.progress("collectives", (index + 1) / total)
+    def _rings(self) -> list[Ring]:
+        """Rings of 2, 4, 8 ... and all ranks."""
+        counts = {self.num_ranks, *(1 << power for power in range(1, self.num_ranks.bit_length()))}
+        return [self._ring(count) for count in sorted(counts) if count <= self.num_ranks]
+
+    def _collectives(self, rings: list[Ring]) -> None:
+        """All collectives in all sizes over each ring, and a sharded unit."""
         for ring in rings:
+            for kernel, num_bytes in itertools.product(KERNELS, self.sizes.collective_bytes):
+                if self.rank in ring.ranks:
+                    times = sample_collective(kernel, num_bytes, ring, seconds=self.slot.seconds)
+                    if not (kernel is ProbeKernel.SEND_RECEIVE and ring.own > 1):
+                        self.write(kernel, "fp32", (num_bytes,), num_ranks=len(ring.ranks), seconds=times)
+                dist.barrier()
             if self.rank in ring.ranks:
                 self.write(ProbeKernel.UNIT_LAUNCH, "fp32", (), num_ranks=len(ring.ranks), seconds=sample_units(ring))
             dist.barrier()
@@ -119,7 +125,7 @@ class ProbeRank:
         }
         self._line(line)
 
-    def progress(self, phase: str, share: float) -> None:
+    def _progress(self, phase: str, share: float) -> None:
         """How far this phase is; rank 0 speaks for all."""
         if self.rank == 0:
             self._line({"phase": phase, "share": round(share, 4)})
@@ -140,6 +146,8 @@ def main(argv: list[str] | None = None) -> None:
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # torch's own prints must not mix with the samples
     device = torch.device("cpu")
+    if keep_freed_memory():
+        torch.ones(TOUCHED_BYTES // 4)  # pages that a step finds in place are not to be timed as new ones
     if options.kind is DeviceKind.GPU:
         device = torch.device("cuda", 0)
         torch.cuda.set_device(device)
@@ -148,13 +156,10 @@ def main(argv: list[str] | None = None) -> None:
     dist.init_process_group(backend, init_method=f"file://{options.store}", rank=rank, world_size=world_size)
     slot = Slot(seconds=0.002 if options.quick else 0.006)
     sizes = grid(options.kind, quick=options.quick)
-    probe = ProbeRank(device=device, sizes=sizes, passes=1 if options.quick else 3, slot=slot, out=out)
+    probe = ProbeRank(device=device, sizes=sizes, passes=1 if options.quick else PASSES, slot=slot, out=out)
     dist.barrier()
     probe.write(ProbeKernel.RANK_START, "fp32", (), num_ranks=world_size, seconds=[time.time() - options.started_at])
-    probe.kernels()
-    probe.overheads()
-    if world_size > 1:
-        probe.collectives()
+    probe.walk()
     dist.barrier()
     dist.destroy_process_group()
 

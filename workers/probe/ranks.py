@@ -23,6 +23,18 @@ SampleKey = tuple[ProbeKernel, str, tuple[int, ...], int]
 """(kernel, precision, shape, ranks at once)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Seconds of the runs that one rank made of a point in one pass."""
+
+    rank: int
+    seconds: tuple[float, ...]
+
+
+Samples = dict[SampleKey, list[Window]]
+"""All windows of each point; those of one rank in the order of the passes."""
+
+
 class ProbeError(RuntimeError):
     """A rank failed. ``str`` holds the end of what it wrote."""
 
@@ -36,9 +48,7 @@ class RankPlace:
     gpu: str = ""
 
 
-def run_ranks(
-    places: Sequence[RankPlace], *, quick: bool, on_progress: Callable[[str, float], None]
-) -> dict[SampleKey, list[float]]:
+def run_ranks(places: Sequence[RankPlace], *, quick: bool, on_progress: Callable[[str, float], None]) -> Samples:
     """Run one process per place until all have ended; samples of all ranks by point.
 
     Raises ProbeError with the failing rank's last lines; no process is left behind either way.
@@ -77,10 +87,8 @@ def _start(rank: int, places: Sequence[RankPlace], folder: Path, *, quick: bool)
     return child
 
 
-def _collect(
-    children: Sequence[subprocess.Popen[str]], folder: Path, on_progress: Callable[[str, float], None]
-) -> dict[SampleKey, list[float]]:
-    samples: dict[SampleKey, list[float]] = {}
+def _collect(children: Sequence[subprocess.Popen[str]], folder: Path, on_progress: Callable[[str, float], None]) -> Samples:
+    samples: Samples = {}
     with selectors.DefaultSelector() as selector:
         for rank, child in enumerate(children):
             selector.register(_out(child), selectors.EVENT_READ, rank)
@@ -91,11 +99,11 @@ def _collect(
                     selector.unregister(key.fileobj)
                     _check(children[key.data], key.data, folder)
                     continue
-                _take(json.loads(line), samples, on_progress)
+                _take(json.loads(line), key.data, samples, on_progress)
     return samples
 
 
-def _take(line: dict[str, object], samples: dict[SampleKey, list[float]], on_progress: Callable[[str, float], None]) -> None:
+def _take(line: dict[str, object], rank: int, samples: Samples, on_progress: Callable[[str, float], None]) -> None:
     match line:
         case {"phase": str(phase), "share": float() | int() as share}:
             on_progress(phase, float(share))
@@ -107,7 +115,7 @@ def _take(line: dict[str, object], samples: dict[SampleKey, list[float]], on_pro
             "seconds": list(seconds),
         }:
             key = (ProbeKernel(kernel), precision, tuple(int(size) for size in shape), count)
-            samples.setdefault(key, []).extend(float(value) for value in seconds)
+            samples.setdefault(key, []).append(Window(rank=rank, seconds=tuple(float(value) for value in seconds)))
         case _:
             raise ProbeError(f"a rank wrote a line that the probe does not know: {line}")
 

@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from trimtab.inventory import DeviceKind
 from trimtab.orders import RunOrder
 from trimtab.strategy import Strategy
+from workers.host_memory import keep_freed_memory
 
 AXES = ("pp", "dp", "fsdp", "tp")
 """Mesh dimensions from the outside in; the rank order of ``trimtab.strategy``."""
@@ -66,10 +67,11 @@ def initialise(order: RunOrder, environment: Mapping[str, str] | None = None) ->
 
 
 def join(*, rank: int, local_rank: int, world_size: int, kind: DeviceKind, store_path: Path | None) -> RankInfo:
-    """Start the process group of ``world_size`` ranks; ``store_path`` None meets at MASTER_ADDR and MASTER_PORT.
+    """Make this process a rank: its device, how its host memory is kept, and the process group of ``world_size`` ranks.
 
-    A single rank needs no process group and gets none.
+    ``store_path`` None meets at MASTER_ADDR and MASTER_PORT. A single rank needs no process group and gets none.
     """
+    keep_freed_memory()
     device = torch.device("cpu")
     if kind is DeviceKind.GPU:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")

@@ -30,9 +30,9 @@ SEQUENCE = 1
 
 def gather_sequence(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     """Join the parts [B, S/t, H] of all ranks to [B, S, H]."""
-    parts = [torch.empty_like(x) for _ in range(group.size())]
-    dist.all_gather(parts, x.contiguous(), group=group)
-    return torch.cat(parts, dim=SEQUENCE)
+    parts = x.new_empty((group.size(), *x.shape))
+    dist.all_gather_into_tensor(parts.flatten(0, 1), x.contiguous(), group=group)
+    return parts.movedim(0, SEQUENCE).flatten(SEQUENCE, SEQUENCE + 1)
 
 
 def scatter_sum_sequence(x: Tensor, group: dist.ProcessGroup) -> Tensor:
