@@ -9,7 +9,7 @@ PLAIN_STEPS = 4
 
 
 class ProgressLine:
-    """Shows phases and shares on ``stream``."""
+    """Shows the share done on ``stream``."""
 
     def __init__(self, stream: TextIO, *, title: str) -> None:
         self._stream = stream
@@ -17,13 +17,13 @@ class ProgressLine:
         self._terminal = stream.isatty()
         self._last = ""
 
-    def show(self, phase: str, share: float) -> None:
-        """Phase and share done of it (0 to 1)."""
+    def show(self, share: float) -> None:
+        """Share done (0 to 1)."""
         if self._terminal:
             filled = int(WIDTH * share)
-            self._write(f"\r{self._title}: {phase:<12} [{'#' * filled}{'.' * (WIDTH - filled)}] {share:4.0%}", end="")
+            self._write(f"\r{self._title}: [{'#' * filled}{'.' * (WIDTH - filled)}] {share:4.0%}", end="")
             return
-        text = f"{self._title}: {phase} {int(share * PLAIN_STEPS) * 100 // PLAIN_STEPS} %"
+        text = f"{self._title}: {int(share * PLAIN_STEPS) * 100 // PLAIN_STEPS} %"
         if text != self._last:
             self._last = text
             self._write(text, end="\n")

@@ -29,6 +29,8 @@ from workers.probe.timing import Slot, sample
 
 PASSES = 5
 TOUCHED_BYTES = 256 << 20
+KERNELS_SHARE = 0.8
+"""About this share of a pass goes by before the collectives."""
 MIN_SHARE = 0.1
 """A backward kernel keeps at least this share of its time when the call of autograd is taken off."""
 
@@ -60,10 +62,9 @@ class ProbeRank:
                     dist.barrier()
                     self._kernel(point, num_ranks=self.num_ranks)
                     dist.barrier()
-                self._progress("kernels", (turn + (index + 1) / len(points)) / self.passes)
+                self._progress((turn + KERNELS_SHARE * (index + 1) / len(points)) / self.passes)
             self._collectives(rings)
-            if rings:
-                self._progress("collectives", (turn + 1) / self.passes)
+            self._progress((turn + 1) / self.passes)
 
     def _overheads(self) -> None:
         """What torch's checkpoint costs, on one rank."""
@@ -125,10 +126,10 @@ class ProbeRank:
         }
         self._line(line)
 
-    def _progress(self, phase: str, share: float) -> None:
-        """How far this phase is; rank 0 speaks for all."""
+    def _progress(self, share: float) -> None:
+        """How far the probe is; rank 0 speaks for all."""
         if self.rank == 0:
-            self._line({"phase": phase, "share": round(share, 4)})
+            self._line({"share": round(share, 4)})
 
     def _line(self, line: dict[str, object]) -> None:
         self.out.write(json.dumps(line) + "\n")

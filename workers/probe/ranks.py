@@ -48,7 +48,7 @@ class RankPlace:
     gpu: str = ""
 
 
-def run_ranks(places: Sequence[RankPlace], *, quick: bool, on_progress: Callable[[str, float], None]) -> Samples:
+def run_ranks(places: Sequence[RankPlace], *, quick: bool, on_progress: Callable[[float], None]) -> Samples:
     """Run one process per place until all have ended; samples of all ranks by point.
 
     Raises ProbeError with the failing rank's last lines; no process is left behind either way.
@@ -87,7 +87,7 @@ def _start(rank: int, places: Sequence[RankPlace], folder: Path, *, quick: bool)
     return child
 
 
-def _collect(children: Sequence[subprocess.Popen[str]], folder: Path, on_progress: Callable[[str, float], None]) -> Samples:
+def _collect(children: Sequence[subprocess.Popen[str]], folder: Path, on_progress: Callable[[float], None]) -> Samples:
     samples: Samples = {}
     with selectors.DefaultSelector() as selector:
         for rank, child in enumerate(children):
@@ -103,10 +103,10 @@ def _collect(children: Sequence[subprocess.Popen[str]], folder: Path, on_progres
     return samples
 
 
-def _take(line: dict[str, object], rank: int, samples: Samples, on_progress: Callable[[str, float], None]) -> None:
+def _take(line: dict[str, object], rank: int, samples: Samples, on_progress: Callable[[float], None]) -> None:
     match line:
-        case {"phase": str(phase), "share": float() | int() as share}:
-            on_progress(phase, float(share))
+        case {"share": float() | int() as share}:
+            on_progress(float(share))
         case {
             "kernel": str(kernel),
             "precision": str(precision),
