@@ -8,9 +8,7 @@ rich), and without rich, as ours is. ``--smoke`` (under 5 s on an idle machine) 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,13 +16,16 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
-from scheduler.entrypoints.cli.app import ENTRIES
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from benchmarks._figures import write_figures  # noqa: E402
+from scheduler.entrypoints.cli.app import ENTRIES  # noqa: E402
+
 JOB = ROOT / "examples" / "stdlib-lm" / "job.yaml"
+GOALS = {"help_over_bare_typer_ratio": "at most 1.2", "plan_s": "under 2"}
 TRIMTAB = (sys.executable, "-P", "-m", "scheduler.entrypoints.cli.main")
 
 
@@ -74,11 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "plan_s": planned.median_s if planned.seconds else None,
     }
     show({"help": ours, "bare": other, "plain": without_rich, "plan": planned}, figures)
-    if options.json is not None:
-        timings = {"help": ours, "bare_typer_help": other, "plain_typer_help": without_rich, "plan": planned}
-        details = {name: list(timing.seconds) for name, timing in timings.items()}
-        document = {"figures": figures, "details": details, "environment": environment()}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    timings = {"help": ours, "bare_typer_help": other, "plain_typer_help": without_rich, "plan": planned}
+    details = {name: list(timing.seconds) for name, timing in timings.items()}
+    write_figures(options.json, figures, details=details, goals=GOALS, packages=("typer", "rich", "pulp", "highspy"))
     return 0
 
 
@@ -127,19 +126,6 @@ def show(timings: Mapping[str, Timing], figures: Mapping[str, float | None]) -> 
             print(f"{names[key]:<48} {'not run (--smoke)':>22}")
     bare, plain = figures["help_over_bare_typer_ratio"], figures["help_over_plain_typer_ratio"]
     print(f"help over bare Typer {bare:.2f} (goal: at most 1.2), over one without rich {plain:.2f}; plan: goal under 2 s")
-
-
-def environment() -> dict[str, object]:
-    """What the figures were made with."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    names = ("trimtab", "typer", "rich", "pulp", "highspy")
-    return {
-        "commit": commit or "unknown",
-        "python": platform.python_version(),
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "versions": {name: metadata.version(name) for name in names},
-    }
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,13 +20,13 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
+from benchmarks._figures import write_figures  # noqa: E402
 from planner.costs import DeviceContext, Prediction, predict  # noqa: E402
 from scheduler.entrypoints.documents import load_job  # noqa: E402
 from trimtab.fingerprint import cpu_slots, node_facts, slug  # noqa: E402
@@ -39,6 +38,10 @@ from trimtab.wire import dumps, encode, loads  # noqa: E402
 from trimtab.workload import TrainWorkload  # noqa: E402
 
 EXAMPLES = ("examples/stdlib-lm/job.yaml", "examples/translation/job.yaml")
+GOALS = {
+    "step_median_error_frac": "at most 0.15",
+    "chosen_over_best_ratio": "at most 1.05, or inside the spread of the best",
+}
 CHILD = Path(__file__).with_name("_prediction_ranks.py")
 
 
@@ -257,17 +260,6 @@ def table(cases: Sequence[Case]) -> str:
     return "\n".join(lines)
 
 
-def environment() -> dict[str, object]:
-    """Where the figures come from."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "commit": commit or "unknown",
-        "python": platform.python_version(),
-        "cpu": node_facts().cpu_model,
-        "versions": {name: version(name) for name in ("torch", "numpy")},
-    }
-
-
 def smoke_device() -> DeviceType:
     """A rough device type for the short form, which does not probe."""
     return DeviceType(
@@ -320,10 +312,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for key, value in values.items():
         print(f"{key:<28}{value:>10.4f}")
     print(json.dumps(chosen, indent=1))
-    if options.json:
-        details = [_detail(case) for case in cases]
-        document = {"figures": values, "details": {"cases": details, "chosen": chosen}, "environment": environment()}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    details = {"cases": [_detail(case) for case in cases], "chosen": chosen}
+    write_figures(options.json, values, details=details, goals=GOALS, packages=("torch", "numpy"))
     return 0
 
 

@@ -21,7 +21,7 @@ BENCHMARKS = sorted(
 
 def check_figures(written: dict[str, object]) -> list[str]:
     """What a benchmark's JSON lacks of the convention: figures named with units, details, environment."""
-    problems = [f"no {key!r}" for key in ("figures", "details", "environment") if key not in written]
+    problems = [f"no {key!r}" for key in ("figures", "goals", "details", "environment") if key not in written]
     figures = written.get("figures")
     if not isinstance(figures, dict) or not figures:
         return [*problems, "figures is not a mapping with at least one figure"]

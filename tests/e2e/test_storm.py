@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from scheduler.entrypoints.documents import read_text
+from tests.support.long import LONG, SEED, in_long_form
 from tests.support.storm import Storm, Target, finished_curve, lingering_processes, stop_server
 from trimtab.jobspec import JobSpec
 from trimtab.spec import parse_job
 
-LONG = os.environ.get("TRIMTAB_LONG") == "1"
-NUM_KILLS = 60 if LONG else 5
-SEED = int(os.environ.get("TRIMTAB_SEED", "7"))
+NUM_KILLS = in_long_form(5, 60)
 NUM_STEPS = 300
 GLOBAL_BATCH = 8
 JOB = f"""\

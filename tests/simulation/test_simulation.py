@@ -10,8 +10,10 @@ from scheduler.service.wiring import CRASH_POINTS
 from tests.simulation.faults import Fault
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.simulation import Simulation, run_seed
+from tests.support.long import SEED, in_long_form
 
-NUM_SEEDS = 200
+NUM_SEEDS = in_long_form(200, 10_000)
+FIRST_SEED = in_long_form(0, SEED)
 NUM_GROUPS = 8
 SEEDS_TO_KILL = 120
 
@@ -26,7 +28,7 @@ def quiet() -> object:
 
 @pytest.mark.parametrize("group", range(NUM_GROUPS))
 def test_nothing_breaks_under_faults(group: int) -> None:
-    for seed in range(group, NUM_SEEDS, NUM_GROUPS):
+    for seed in range(FIRST_SEED + group, FIRST_SEED + NUM_SEEDS, NUM_GROUPS):
         run_seed(seed)
 
 

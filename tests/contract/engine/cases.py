@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from trimtab.model import (
@@ -95,8 +94,6 @@ def strategy(precision: Precision = Precision.FP64, **degrees: object) -> Strate
     count = GLOBAL_BATCH // (data_ranks * size)
     return Strategy(precision=precision, micro_batch=size, num_micro_batches=count, **degrees)  # type: ignore[arg-type]
 
-
-LONG = os.environ.get("TRIMTAB_LONG") == "1"
 
 SELECTIVE, FULL = Recompute.SELECTIVE, Recompute.FULL
 GPIPE = PipelineSchedule.GPIPE

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.contract.engine.cases import EIGHT, LONG, MATRIX, MIXES, MODELS, QUICK, TOLERANCE_FRAC, decoder
+from tests.contract.engine.cases import EIGHT, MATRIX, MIXES, MODELS, QUICK, TOLERANCE_FRAC, decoder
 from tests.contract.engine.equality import loss_difference_frac, trial
 from tests.contract.engine.gang import Gang, Outcome, TrialFailed
+from tests.support.long import LONG
 from trimtab.model import ModelSpec
 from trimtab.strategy import Precision, Strategy
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.engine.cases import LONG, MATRIX, MODELS, QUICK
+from tests.contract.engine.cases import MATRIX, MODELS, QUICK
 from tests.contract.engine.equality import trial
 from tests.contract.engine.gang import Gang, Outcome
+from tests.support.long import LONG
 from trimtab.strategy import Precision
 
 pytestmark = pytest.mark.runtime

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from scheduler.adapters.store.memory import MemoryStore
 from scheduler.adapters.store.sqlite import SqliteStore
 from scheduler.ports import Change, EventDraft, Guard, Lease, RecordKind
+from tests.support.long import in_long_form
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = st.sampled_from([RecordKind.JOB, RecordKind.UNIT, RecordKind.DEVICE])
@@ -130,6 +131,6 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=in_long_form(30, 300), stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestStoreMachine = StoreMachine.TestCase

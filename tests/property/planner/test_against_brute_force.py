@@ -17,6 +17,7 @@ from planner.optimise import Choice, objective_of, optimise
 from planner.placement import Item, Packed, pack, pool_slots
 from planner.solve import CbcBackend, HighsBackend
 from planner.verify import check_plan
+from tests.support.long import in_long_form
 from tests.support.planning import (
     command_spec,
     cpu_pool,
@@ -56,7 +57,7 @@ def can_pack(free: list[int], wanted: list[tuple[int, int]]) -> bool:
     free=st.lists(st.integers(0, 5), min_size=1, max_size=4),
     wanted=st.lists(st.tuples(st.integers(1, 2), st.integers(1, 4)), min_size=1, max_size=5),
 )
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=in_long_form(300, 6_000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_packing_finds_a_placement_exactly_where_there_is_one(free: list[int], wanted: list[tuple[int, int]]) -> None:
     busy = {(n, i): DeviceState.BUSY_ELSEWHERE for n, count in enumerate(free) for i in range(count, 5)}
     pool = cpu_pool(num_nodes=len(free), per_node=5, states=busy)
@@ -158,7 +159,7 @@ def test_the_choice_is_the_best_that_can_be_placed(part: int) -> None:
 
 
 @given(seed=st.integers(0, 10**9))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=in_long_form(40, 800), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_plan_passes_the_independent_check(seed: int) -> None:
     made = random_problem(random.Random(seed), train=True)
     answer = plan(made)

@@ -16,6 +16,7 @@ from scheduler.core.snapshot import Snapshot, Write
 from scheduler.core.write import WriteBuilder
 from scheduler.service.planning import with_owners
 from tests.support.kit import START, command_job, first_fit, inventory
+from tests.support.long import in_long_form
 from trimtab.ids import AttemptRef, JobId, UnitId
 from trimtab.jobspec import RetryPolicy
 from trimtab.lifecycle import AttemptState, FailureKind, Intent, ReleaseReason, UnitState
@@ -168,7 +169,7 @@ class Play:
         self.now += timedelta(seconds=seconds)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=in_long_form(300, 6_000), deadline=None)
 @given(st.lists(STEPS, max_size=60))
 def test_any_sequence_keeps_the_invariants(steps: list[tuple[object, ...]]) -> None:
     play = Play()
@@ -178,7 +179,7 @@ def test_any_sequence_keeps_the_invariants(steps: list[tuple[object, ...]]) -> N
         play.step(str(name), *arguments)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=in_long_form(100, 2_000), deadline=None)
 @given(st.lists(STEPS, max_size=40))
 def test_from_anywhere_everything_can_end(steps: list[tuple[object, ...]]) -> None:
     """Cancel all, prove all deaths: every unit ends and nothing stays owned."""

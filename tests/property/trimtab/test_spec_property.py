@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.entrypoints.documents import read_text
+from tests.support.long import in_long_form
 from trimtab import wire
 from trimtab.errors import SpecError
 from trimtab.jobspec import JobSpec
@@ -49,13 +50,13 @@ def check(tree: object) -> None:
 
 
 @given(TREES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=in_long_form(300, 6_000), deadline=None)
 def test_any_tree(tree: object) -> None:
     check(tree)
 
 
 @given(st.sampled_from(["model", "data", "workload", "devices", "strategy", "limits", "retry", "checkpoint"]), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=in_long_form(300, 6_000), deadline=None)
 def test_a_good_job_with_one_part_replaced(section: str, data: st.DataObject) -> None:
     schema = JOB.fields[section].kind
     keys = list(schema.fields)  # type: ignore[attr-defined]
@@ -64,7 +65,7 @@ def test_a_good_job_with_one_part_replaced(section: str, data: st.DataObject) ->
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=in_long_form(300, 6_000), deadline=None)
 def test_any_text(text: str) -> None:
     try:
         tree, _ = read_text(text)

@@ -11,7 +11,7 @@ from scheduler.entrypoints.cli.app import new_command
 from scheduler.entrypoints.cli.common import FileArgument, Format, OutputOption, open_session
 from scheduler.entrypoints.cli.exits import CommandError, ExitCode
 from scheduler.entrypoints.cli.output import Column, show_many
-from scheduler.entrypoints.cli.planning import estimate_here
+from scheduler.entrypoints.cli.planning import estimate_here, plan_here
 from scheduler.entrypoints.cli.words import bytes_text, interval_text, usd_text
 from trimtab.plan import Candidate
 
@@ -32,7 +32,12 @@ def estimate(
     session = open_session(ctx)
     spec, found = estimate_here(session.settings, file, inventory)
     if not found:
-        raise CommandError(f"{file}: no strategy of {spec.name} is possible on these devices", ExitCode.INFEASIBLE)
+        why = plan_here(session.settings, file, inventory).plan.unplaced[0]
+        change = f"; smallest change: {why.smallest_change}" if why.smallest_change else ""
+        raise CommandError(
+            f"{file}: no strategy of {spec.name} is possible on these devices: {why.reason}: {why.detail}{change}",
+            ExitCode.INFEASIBLE,
+        )
     ordered = sorted(found, key=lambda candidate: (candidate.total_s.value, candidate.cost_usd.value))
     columns: list[Column[Candidate]] = [
         Column(header="OFFER", cell=lambda c: str(c.offer_id)),
