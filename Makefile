@@ -71,7 +71,7 @@ e2e: env  ## the tests that start the real control process
 	$(BIN)/python -m pytest tests/e2e $(PYTEST_ARGS)
 
 long: env  ## the long suites; the log with commit, seeds and results goes to docs/long-run.log
-	$(BIN)/python tools/long.py
+	$(BIN)/python tools/long.py $(SUITES)
 
 lock: env  ## regenerate the hash-locked requirements from requirements/*.in
 	$(BIN)/python tools/lock.py

@@ -1,4 +1,4 @@
-"""Run the long suites and append what they proved to docs/long-run.log: run as `make long`.
+"""Run the long suites and append what they proved to docs/long-run.log: run as `make long`, or `make long SUITES="e2e"`.
 
 TRIMTAB_LONG=1 tells a test to take its long form (more seeds, more kills, more examples); TRIMTAB_SEED, drawn
 here and written to the log, makes the run repeatable: `make long` again with TRIMTAB_SEED set to it.
@@ -6,6 +6,7 @@ here and written to the log, makes the run repeatable: `make long` again with TR
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import os
 import platform
@@ -37,10 +38,17 @@ SUITES = (
 )
 
 
-def main() -> int:
-    """Run each suite that exists; returns the exit status for the shell."""
+def main(argv: list[str] | None = None) -> int:
+    """Run the named suites, or all; returns the exit status for the shell."""
+    parser = argparse.ArgumentParser(description="Run the long suites and log what they proved.")
+    names = [suite.name for suite in SUITES]
+    parser.add_argument("names", nargs="*", metavar="SUITE", help=f"some of: {', '.join(names)}; all when none is given")
+    options = parser.parse_args(argv)
+    unknown = sorted(set(options.names) - set(names))
+    if unknown:
+        parser.error(f"no suite {', '.join(unknown)}; there are: {', '.join(names)}")
     seed = int(os.environ.get("TRIMTAB_SEED") or secrets.randbelow(2**31))
-    suites = [suite for suite in SUITES if all((ROOT / path).is_dir() for path in suite.paths)]
+    suites = [suite for suite in SUITES if not options.names or suite.name in options.names]
     lines = [header(seed)]
     failed = False
     for suite in suites:
