@@ -49,18 +49,22 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"no suite {', '.join(unknown)}; there are: {', '.join(names)}")
     seed = int(os.environ.get("TRIMTAB_SEED") or secrets.randbelow(2**31))
     suites = [suite for suite in SUITES if not options.names or suite.name in options.names]
-    lines = [header(seed)]
+    log(header(seed))
     failed = False
     for suite in suites:
         print(f"long: {suite.name} (seed {seed})", flush=True)
         status, closing, took_min = run(suite, seed)
         failed |= status != 0
-        lines.append(f"  {suite.name:<12} {took_min:7.1f} min  {'passed' if status == 0 else 'FAILED'}  {closing}")
-        print(lines[-1], flush=True)
-    with LOG.open("a", encoding="utf-8") as log:
-        log.write("\n".join(lines) + "\n")
+        log(f"  {suite.name:<12} {took_min:7.1f} min  {'passed' if status == 0 else 'FAILED'}  {closing}")
     print(f"long: {'FAILED' if failed else 'passed'}; written to {LOG.relative_to(ROOT)}")
     return 1 if failed else 0
+
+
+def log(line: str) -> None:
+    """Show a line and keep it at once: a run that is broken off leaves what it proved."""
+    print(line, flush=True)
+    with LOG.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def header(seed: int) -> str:
