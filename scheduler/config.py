@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import grp
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +15,9 @@ ENV_HOME = "TRIMTAB_HOME"
 ENV_CPU_DEVICES = "TRIMTAB_CPU_DEVICES"
 ENV_RUNTIME_PYTHON = "TRIMTAB_RUNTIME_PYTHON"
 ENV_PLAN_SECONDS = "TRIMTAB_PLAN_SECONDS"
+ENV_SERVER = "TRIMTAB_SERVER"
+ENV_SHARED_SOCKET = "TRIMTAB_SHARED_SOCKET"
+ENV_SHARED_GROUP = "TRIMTAB_SHARED_GROUP"
 
 MAX_SOCKET_PATH_BYTES = 100  # the kernel's limit is 107 with the final zero; agents.sock must fit too
 DEFAULT_PLAN_SECONDS = 10.0
@@ -82,16 +87,27 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A second socket of the control process, for the members of a Unix group (its number)."""
+
+    socket: Path
+    group: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set from outside. ``cpu_devices`` None: as many as the machine suggests.
 
-    ``runtime_python`` is the interpreter of our own workers (it has torch); empty: the one that runs now.
+    ``runtime_python`` is the interpreter of our own workers (it has torch); empty: the one that runs now. ``share``: the queue is
+    opened to a group. ``server``: the socket of somebody else's control process, to be used instead of an own one.
     """
 
     home: Home
     cpu_devices: int | None = None
     runtime_python: str = ""
     plan_seconds: float = DEFAULT_PLAN_SECONDS
+    share: Share | None = None
+    server: Path | None = None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -101,6 +117,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         cpu_devices=_count(environment, ENV_CPU_DEVICES),
         runtime_python=environment.get(ENV_RUNTIME_PYTHON, ""),
         plan_seconds=_seconds(environment, ENV_PLAN_SECONDS, DEFAULT_PLAN_SECONDS),
+        share=_share(environment),
+        server=_server(environment),
     )
 
 
@@ -133,6 +151,35 @@ def _seconds(environment: Mapping[str, str], name: str, default: float) -> float
     if not 0.1 <= value <= 3600:
         raise _wrong(name, f"found {text!r}", "seconds from 0.1 to 3600")
     return value
+
+
+def _share(environment: Mapping[str, str]) -> Share | None:
+    path, group = environment.get(ENV_SHARED_SOCKET, ""), environment.get(ENV_SHARED_GROUP, "")
+    if not path and not group:
+        return None
+    if not path or not group:
+        missing = ENV_SHARED_GROUP if path else ENV_SHARED_SOCKET
+        raise _wrong(missing, "missing", f"both {ENV_SHARED_SOCKET} and {ENV_SHARED_GROUP}, or neither")
+    try:
+        number = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        known = [entry.gr_name for entry in grp.getgrall()]
+        close = difflib.get_close_matches(group, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise _wrong(ENV_SHARED_GROUP, f"found {group!r}", f"a group of this machine, or its number{hint}") from None
+    return Share(socket=_socket_path(ENV_SHARED_SOCKET, path), group=number)
+
+
+def _server(environment: Mapping[str, str]) -> Path | None:
+    text = environment.get(ENV_SERVER, "")
+    return _socket_path(ENV_SERVER, text.removeprefix("unix:")) if text else None
+
+
+def _socket_path(name: str, text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute() or len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        raise _wrong(name, f"found {text!r}", f"the absolute path of a unix socket, at most {MAX_SOCKET_PATH_BYTES} bytes")
+    return path
 
 
 def _wrong(name: str, message: str, allowed: str) -> SpecError:

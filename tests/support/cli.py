@@ -20,12 +20,13 @@ from trimtab.client import Client
 COMMAND = (sys.executable, "-P", "-m", "scheduler.entrypoints.cli.main")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Shell:
     """Commands with the same state folder. ``cwd`` is where they run."""
 
     home: Home
     cwd: Path
+    num_cpu_devices: int = 2
 
     @property
     def client(self) -> Client:
@@ -34,7 +35,12 @@ class Shell:
 
     def environment(self) -> dict[str, str]:
         """The environment of the commands."""
-        return {**os.environ, "TRIMTAB_HOME": str(self.home.path), "TERM": "dumb", "TRIMTAB_CPU_DEVICES": "2"}
+        return {
+            **os.environ,
+            "TRIMTAB_HOME": str(self.home.path),
+            "TERM": "dumb",
+            "TRIMTAB_CPU_DEVICES": str(self.num_cpu_devices),
+        }
 
     def __call__(self, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from scheduler.adapters.identity.local import LocalIdentity
 from scheduler.entrypoints.rest.context import RestContext
 from scheduler.entrypoints.rest.peer import user_name
 from scheduler.entrypoints.rest.server import serving_in_thread
@@ -31,7 +33,9 @@ def served(folder: Path, rig: Rig | None = None, *, metrics: bytes = b"") -> Ite
     """Serve a rig in ``folder`` (short: a unix socket lies in it)."""
     own = rig or Rig()
     path = folder / "c.sock"
-    context = RestContext(service=own.control, metrics=lambda: metrics, user_name=user_name)
+    context = RestContext(
+        service=own.control, metrics=lambda: metrics, user_name=user_name, identity=LocalIdentity(user_name(os.geteuid()))
+    )
     with serving_in_thread(context, path, version="0-test"):
         yield Served(rig=own, path=path, client=Client(f"unix:{path}"), context=context)
 

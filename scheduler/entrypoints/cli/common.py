@@ -58,9 +58,11 @@ class Session:
             self.console.note(text)
 
     def connect(self) -> Client:
-        """The control process of this home, started if it is not there."""
+        """The control process of this home, started if it is not there; or the one that TRIMTAB_SERVER names."""
         from scheduler.entrypoints.control.launch import ensure
 
+        if self.settings.server is not None:
+            return self._of_others()
         started = ensure(self.settings.home)
         if started.fresh:
             self.note(f"started the control process of {self.settings.home.path} (trimtab server stop ends it)")
@@ -70,8 +72,18 @@ class Session:
         """The control process if one answers; nothing is started."""
         from scheduler.entrypoints.control.launch import answers, client_of
 
+        if self.settings.server is not None:
+            return self._of_others()
         client = client_of(self.settings.home)
         return client if self.settings.home.socket.exists() and answers(client) else None
+
+    def _of_others(self) -> Client:
+        """A client of the control process that TRIMTAB_SERVER names. Raises UnavailableError where none answers."""
+        from trimtab.client import Client
+
+        client = Client(f"unix:{self.settings.server}")
+        client.status()
+        return client
 
     def again(self, call: Callable[[Client], T], client: Client) -> T:
         """A call that outlives the control process: if it is gone, it is started and asked once more."""

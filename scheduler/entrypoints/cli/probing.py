@@ -40,6 +40,8 @@ def fingerprint(settings: Settings) -> str:
 
 def ensure_probe(session: Session, client: Client) -> None:
     """Probe when this machine, as it is now, was never measured. Put off while attempts run: they would be measured too."""
+    if session.settings.server is not None:
+        return  # its owner measures
     wanted = fingerprint(session.settings)
     if any(report.fingerprint == wanted for report in client.probes()):
         return

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
+from scheduler.adapters.identity.local import LocalIdentity
 from scheduler.bootstrap import ControlBundle, build_control
-from scheduler.config import Settings
+from scheduler.config import ENV_SHARED_SOCKET, Settings, Share
 from scheduler.entrypoints.control.identity import remove_identity, write_identity
 from scheduler.entrypoints.rest.context import RestContext
 from scheduler.entrypoints.rest.peer import user_name
 from scheduler.entrypoints.rest.server import RestServer, listening, serving_in_thread
-from trimtab.errors import ConflictError
+from trimtab.errors import ConflictError, Problem, SpecError
 from trimtab.files import try_lock
 
 _LOG = logging.getLogger("trimtab.server")
@@ -30,8 +32,11 @@ class AlreadyRuns(ConflictError):
 
 def serve(settings: Settings, *, version: str, on_ready: Callable[[], None]) -> None:
     """Be the control process until a signal ends it. Running attempts are not touched. Raises AlreadyRuns."""
-    with _owned(settings, version=version) as bundle, listening(settings.home.socket) as listener:
-        RestServer(_context(bundle), version=version, on_ready=on_ready).run(sockets=[listener])
+    with _owned(settings, version=version) as bundle, ExitStack() as stack:
+        listeners = [stack.enter_context(listening(settings.home.socket))]
+        if settings.share is not None:
+            listeners.append(_shared(stack, settings.share))
+        RestServer(_context(bundle, settings), version=version, on_ready=on_ready).run(sockets=listeners)
 
 
 @contextmanager
@@ -39,7 +44,7 @@ def hosting(settings: Settings, *, version: str) -> Iterator[None]:
     """Be the control process inside this one, in threads, for as long as the block lasts. Raises AlreadyRuns."""
     with (
         _owned(settings, version=version) as bundle,
-        serving_in_thread(_context(bundle), settings.home.socket, version=version),
+        serving_in_thread(_context(bundle, settings), settings.home.socket, version=version),
     ):
         yield
 
@@ -78,8 +83,19 @@ def _lock(settings: Settings) -> int:
     return lock
 
 
-def _context(bundle: ControlBundle) -> RestContext:
-    return RestContext(service=bundle.plane, metrics=bundle.metrics, user_name=user_name)
+def _shared(stack: ExitStack, share: Share) -> socket.socket:
+    """The socket of the group. Raises SpecError where it cannot be made so."""
+    try:
+        return stack.enter_context(listening(share.socket, group=share.group))
+    except OSError as error:
+        message = f"{share.socket} cannot be opened to group {share.group}: {error.strerror}"
+        allowed = "a folder that you may write to, and a group that you are in"
+        raise SpecError([Problem(path=ENV_SHARED_SOCKET, message=message, allowed=allowed)], source="environment") from error
+
+
+def _context(bundle: ControlBundle, settings: Settings) -> RestContext:
+    identity = LocalIdentity(user_name(os.geteuid()), shared=settings.share is not None)
+    return RestContext(service=bundle.plane, metrics=bundle.metrics, user_name=user_name, identity=identity)
 
 
 def _prune(bundle: ControlBundle, stop: threading.Event) -> None:

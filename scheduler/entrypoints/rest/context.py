@@ -12,7 +12,10 @@ import anyio
 import anyio.to_thread
 from fastapi import Request
 
+from scheduler.ports import Action, Identity
 from scheduler.service.interface import ControlService
+from trimtab.errors import AuthenticationError
+from trimtab.jobspec import DEFAULT_PROJECT
 
 T = TypeVar("T")
 
@@ -22,11 +25,14 @@ MAX_WAITS = 256
 
 @dataclass(slots=True, kw_only=True)
 class RestContext:
-    """``metrics`` gives the Prometheus text, ``user_name`` the name of a peer's user id; ``stopping`` ends the streams."""
+    """``metrics`` gives the Prometheus text, ``user_name`` the name of a peer's user id, ``identity`` says what that user may do;
+    ``stopping`` ends the streams.
+    """
 
     service: ControlService
     metrics: Callable[[], bytes]
     user_name: Callable[[int | None], str]
+    identity: Identity
     stopping: threading.Event = field(default_factory=threading.Event)
     _waits: anyio.CapacityLimiter | None = None
 
@@ -47,3 +53,25 @@ def context_of(request: Request) -> RestContext:
 def caller_of(request: Request) -> str:
     """Name of the user at the other end of the unix socket."""
     return context_of(request).user_name(request.scope.get("peer_uid"))
+
+
+def require(request: Request, action: Action) -> str:
+    """The caller's name, where the caller may do this. Raises AuthenticationError."""
+    context, caller = context_of(request), caller_of(request)
+    principal = context.identity.authenticate(None, local_user=caller)
+    if principal is None or not context.identity.allowed(principal, action, DEFAULT_PROJECT):
+        raise AuthenticationError(f"{caller} may not do this here: it is for the owner of the control process")
+    return caller
+
+
+def require_control(request: Request, job: str) -> None:
+    """The caller submitted this job, or may control every job. Raises AuthenticationError, and NotFoundError for no such job."""
+    caller = require(request, Action.SUBMIT)
+    view = context_of(request).service.job(job)
+    if view.submitted_by == caller:
+        return
+    try:
+        require(request, Action.CONTROL)
+    except AuthenticationError:
+        message = f"{caller} may not change job {view.id}: {view.submitted_by} submitted it"
+        raise AuthenticationError(message) from None

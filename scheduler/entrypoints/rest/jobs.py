@@ -10,8 +10,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from scheduler.entrypoints.rest.bodies import JobList, RankList, SpecBody, SubmitBody, json_answer, list_answer
-from scheduler.entrypoints.rest.context import RestContext, caller_of, context_of
-from scheduler.ports import LogChunk
+from scheduler.entrypoints.rest.context import RestContext, context_of, require, require_control
+from scheduler.ports import Action, LogChunk
 from trimtab.errors import NotFoundError, Problem, SpecError
 from trimtab.ids import AttemptRef
 from trimtab.job import JOB_ENDS, JobState
@@ -29,6 +29,7 @@ _MAX_LOG_BYTES = 4 << 20
 @router.post("/plans", status_code=201, responses={201: {"model": Plan}}, tags=["plans"])
 def make_plan(request: Request, body: SpecBody) -> Response:
     """Plan a job beside what runs now. The plan is stored and can be submitted; nothing else changes."""
+    require(request, Action.SUBMIT)
     plan = context_of(request).service.plan(body.to_spec())
     return json_answer(plan, status=201, headers={"Location": f"/v1/plans/{plan.id}"})
 
@@ -46,8 +47,9 @@ def submit(
     idempotency_key: Annotated[str | None, Header(max_length=255, description="The same key gives the same job")] = None,
 ) -> Response:
     """Accept a job; durable when the answer comes. 409 when the plan is out of date or the key was used with another body."""
+    caller = require(request, Action.SUBMIT)
     view = context_of(request).service.submit(
-        body.to_spec(), plan_id=body.plan_id, idempotency_key=idempotency_key, submitted_by=caller_of(request)
+        body.to_spec(), plan_id=body.plan_id, idempotency_key=idempotency_key, submitted_by=caller
     )
     return json_answer(view, status=201, headers={"Location": f"/v1/jobs/{view.id}"})
 
@@ -75,18 +77,21 @@ def get_job(request: Request, job: str) -> Response:
 @router.post("/jobs/{job}/cancel", status_code=202, responses={202: {"model": JobView}}, tags=["jobs"])
 def cancel(request: Request, job: str) -> Response:
     """Cancel for good. Idempotent."""
+    require_control(request, job)
     return json_answer(context_of(request).service.cancel(job), status=202)
 
 
 @router.post("/jobs/{job}/suspend", status_code=202, responses={202: {"model": JobView}}, tags=["jobs"])
 def suspend(request: Request, job: str) -> Response:
     """Checkpoint, stop, and keep for later. Idempotent."""
+    require_control(request, job)
     return json_answer(context_of(request).service.suspend(job), status=202)
 
 
 @router.post("/jobs/{job}/resume", status_code=202, responses={202: {"model": JobView}}, tags=["jobs"])
 def resume(request: Request, job: str) -> Response:
     """Put a suspended job back into the queue. Idempotent."""
+    require_control(request, job)
     return json_answer(context_of(request).service.resume(job), status=202)
 
 
@@ -103,7 +108,8 @@ def vouch_dead(request: Request, attempt: str) -> Response:
         ref = AttemptRef.parse(attempt)
     except ValueError as error:
         raise SpecError([Problem(path="attempt", message=str(error), allowed="an attempt as job_x.u0.a1")]) from None
-    context_of(request).service.vouch_dead(ref, operator=caller_of(request))
+    operator = require(request, Action.ADMIN)
+    context_of(request).service.vouch_dead(ref, operator=operator)
     return Response(status_code=202)
 
 

@@ -65,8 +65,10 @@ class RestServer(uvicorn.Server):
 
 
 @contextmanager
-def listening(path: Path) -> Iterator[socket.socket]:
-    """A unix socket for its owner alone, gone at the end. The caller makes sure that no other process serves there."""
+def listening(path: Path, *, group: int | None = None) -> Iterator[socket.socket]:
+    """A unix socket for its owner alone, or for a group too, gone at the end. The caller makes sure that no other process serves
+    there.
+    """
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -75,6 +77,9 @@ def listening(path: Path) -> Iterator[socket.socket]:
             listener.bind(str(path))
         finally:
             os.umask(before)
+        if group is not None:
+            os.chown(path, -1, group)
+            os.chmod(path, 0o660)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
         yield listener

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from scheduler.entrypoints.rest.bodies import EventList, ProbeList, json_answer, list_answer
-from scheduler.entrypoints.rest.context import RestContext, context_of
+from scheduler.entrypoints.rest.context import RestContext, context_of, require
+from scheduler.ports import Action
 from trimtab.errors import Problem, SpecError, TrimtabError
 from trimtab.inventory import Inventory, ProbeReport
 from trimtab.views import EventView, ServerStatus
@@ -132,6 +133,7 @@ async def put_probe(request: Request, fingerprint: str) -> Response:
             path="fingerprint", message=f"found {report.fingerprint!r}", allowed=f"that of the address, {fingerprint!r}"
         )
         raise SpecError([problem])
+    require(request, Action.ADMIN)
     context = context_of(request)
     await context.in_thread(context.service.put_probe, report)
     return Response(status_code=204)

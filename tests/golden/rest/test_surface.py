@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from scheduler.adapters.identity.local import LocalIdentity
 from scheduler.entrypoints.rest.app import create_app
 from scheduler.entrypoints.rest.context import RestContext
 from scheduler.entrypoints.rest.peer import user_name
@@ -16,7 +18,9 @@ HERE = Path(__file__).parent
 
 
 def document() -> dict[str, Any]:
-    context = RestContext(service=Rig().control, metrics=lambda: b"", user_name=user_name)
+    context = RestContext(
+        service=Rig().control, metrics=lambda: b"", user_name=user_name, identity=LocalIdentity(user_name(os.geteuid()))
+    )
     return create_app(context, version="0").openapi()
 
 

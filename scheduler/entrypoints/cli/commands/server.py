@@ -26,7 +26,7 @@ def start(
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay here and log to stderr, for service managers.")] = False,
 ) -> None:
     """Start it, unless it runs."""
-    session = open_session(ctx)
+    session = _own(ctx)
     if foreground:
         from scheduler.entrypoints.control.main import main
 
@@ -44,7 +44,7 @@ def stop(ctx: typer.Context) -> None:
     """End it. Running jobs go on undisturbed, and the next start finds them again."""
     from scheduler.entrypoints.control.launch import stop as stop_control
 
-    session = open_session(ctx)
+    session = _own(ctx)
     client = session.running()
     live = _live_jobs(client.status()) if client is not None else 0
     identity = stop_control(session.settings.home)
@@ -67,6 +67,14 @@ def status(ctx: typer.Context, output: OutputOption = Format.TABLE) -> None:
     show_one(session.console, output, found, lines=lambda: _lines(session, found), name=str(found.pid))
 
 
+def _own(ctx: typer.Context) -> Session:
+    """The session, where the control process is the user's own."""
+    session = open_session(ctx)
+    if session.settings.server is not None:
+        raise CommandError(f"TRIMTAB_SERVER names the control process at {session.settings.server}: only its owner does this")
+    return session
+
+
 def _live_jobs(found: ServerStatus) -> int:
     return sum(found.num_jobs.get(state, 0) for state in ("STARTING", "RUNNING", "STOPPING", "UNKNOWN"))
 
@@ -78,7 +86,7 @@ def _lines(session: Session, found: ServerStatus) -> list[str]:
     jobs = ", ".join(f"{count} {state}" for state, count in found.num_jobs.items() if count) or "none"
     rows = [
         ["process", f"{found.pid}, version {found.version}, since {moment_text(found.started_at)} ({age})"],
-        ["address", f"unix:{session.settings.home.socket}"],
+        ["address", f"unix:{session.settings.server or session.settings.home.socket}"],
         ["home", found.home],
         ["store", f"{found.store}, {plural(found.last_event, 'event')}, leader's term {found.term}"],
         ["jobs", jobs],

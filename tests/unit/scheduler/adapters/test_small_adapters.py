@@ -109,6 +109,17 @@ def test_only_the_owner_of_the_socket_is_known() -> None:
     assert all(identity.allowed(principal, action, "default") for action in Action)
     assert identity.authenticate("a token", local_user=None) is None
     assert identity.authenticate(None, local_user="eve") is None
+    root = identity.authenticate(None, local_user="root")
+    assert root is not None
+    assert identity.allowed(root, Action.ADMIN, "default")
+
+
+def test_members_of_a_shared_queue_read_and_submit() -> None:
+    identity = LocalIdentity("ann", shared=True)
+    member = identity.authenticate(None, local_user="eve")
+    assert member is not None
+    assert [action for action in Action if identity.allowed(member, action, "default")] == [Action.READ, Action.SUBMIT]
+    assert identity.authenticate("a token", local_user=None) is None
 
 
 def test_telemetry_in_memory_adds_up() -> None:
