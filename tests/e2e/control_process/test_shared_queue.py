@@ -132,7 +132,7 @@ def test_a_member_uses_the_commands_and_owns_no_server(lab: tuple[Shell, Path], 
     ("variables", "said"),
     [
         ({"TRIMTAB_SHARED_SOCKET": "/tmp/x.sock"}, "TRIMTAB_SHARED_GROUP: missing"),
-        ({"TRIMTAB_SHARED_SOCKET": "/tmp/x.sock", "TRIMTAB_SHARED_GROUP": "deamon"}, "did you mean daemon?"),
+        ({"TRIMTAB_SHARED_SOCKET": "/tmp/x.sock", "TRIMTAB_SHARED_GROUP": "daemom"}, "did you mean daemon?"),
         ({"TRIMTAB_SHARED_SOCKET": "x.sock", "TRIMTAB_SHARED_GROUP": "daemon"}, "the absolute path of a unix socket"),
         ({"TRIMTAB_SHARED_SOCKET": "/no/such/x.sock", "TRIMTAB_SHARED_GROUP": "daemon"}, "cannot be opened to group"),
     ],
