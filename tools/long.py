@@ -36,7 +36,7 @@ SUITES = (
     Suite(name="contract", paths=("tests/contract", "--ignore=tests/contract/engine")),
     Suite(name="equality", paths=("tests/contract/engine",)),
     Suite(name="e2e", paths=("tests/e2e", "--ignore=tests/e2e/test_storm.py")),
-    Suite(name="storm", paths=("tests/e2e/test_storm.py",)),
+    Suite(name="storm", paths=("tests/e2e/test_storm.py", "-s")),
 )
 
 
@@ -55,9 +55,11 @@ def main(argv: list[str] | None = None) -> int:
     failed = False
     for suite in suites:
         print(f"long: {suite.name} (seed {seed})", flush=True)
-        status, closing, took_min = run(suite, seed)
+        status, closing, took_min, said = run(suite, seed)
         failed |= status != 0
         log(f"  {suite.name:<12} {took_min:7.1f} min  {'passed' if status == 0 else 'FAILED'}  {closing}")
+        for line in said:
+            log(f"    {line}")
     print(f"long: {'FAILED' if failed else 'passed'}; written to {LOG.relative_to(ROOT)}")
     return 1 if failed else 0
 
@@ -86,19 +88,24 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def run(suite: Suite, seed: int) -> tuple[int, str, float]:
-    """Run one suite with its output shown; returns its exit status, pytest's closing line and the minutes."""
+def run(suite: Suite, seed: int) -> tuple[int, str, float, list[str]]:
+    """Run one suite with its output shown; returns its exit status, pytest's closing line, the minutes, and the lines that begin
+    with the suite's name and a colon: what a test has to report.
+    """
     command = [sys.executable, "-m", "pytest", *suite.paths, f"--hypothesis-seed={seed}", "-o", "timeout=0"]
     environment = os.environ | {"TRIMTAB_LONG": "1", "TRIMTAB_SLOW": "1", "TRIMTAB_SEED": str(seed)}
     started_s = time.monotonic()
     closing = "no closing line"
+    said: list[str] = []
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
+            if line.startswith(f"{suite.name}: "):
+                said.append(line.strip())
             if match := re.match(r"=* ?((?:\d+ \w+(?:, )?)+ in [\d.]+s.*?) ?=*$", line.rstrip()):
                 closing = match[1]
-    return process.returncode, closing, (time.monotonic() - started_s) / 60
+    return process.returncode, closing, (time.monotonic() - started_s) / 60, said
 
 
 if __name__ == "__main__":
