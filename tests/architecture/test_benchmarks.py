@@ -20,7 +20,7 @@ BENCHMARKS = sorted(
 
 
 def check_figures(written: dict[str, object]) -> list[str]:
-    """What a benchmark's JSON lacks of the convention: figures named with units, details, environment."""
+    """What a benchmark's JSON lacks of the convention: figures named with units, goals, details, environment."""
     problems = [f"no {key!r}" for key in ("figures", "goals", "details", "environment") if key not in written]
     figures = written.get("figures")
     if not isinstance(figures, dict) or not figures:
@@ -64,6 +64,7 @@ def test_benchmark_runs_in_short_form(path: Path, tmp_path: Path) -> None:
 def test_figure_check_catches(change: dict[str, object], problem: str | None) -> None:
     sound: dict[str, object] = {
         "figures": {"help_s": 0.3, "error_frac": None},
+        "goals": {},
         "details": {},
         "environment": {"commit": "c", "python": "3", "cpu": "x", "versions": {}},
     }
