@@ -1,10 +1,13 @@
-"""Device catalogue, names and bundled prices."""
+"""Device catalogue, the user's own devices, names and bundled prices."""
 
-from planner.devices.catalogue import CatalogueEntry, Figure, catalogue, device_type, entries, nearest_name, spellings
+from planner.devices.catalogue import catalogue, device_type, entries, merged, nearest_name, spellings
+from planner.devices.entry import PEAKS, CatalogueEntry, Figure
 from planner.devices.names import nearest, normalised, resolve
+from planner.devices.own import read_devices
 from planner.devices.prices import STALE_AFTER_DAYS, Price, age_days, is_stale, prices, prices_of
 
 __all__ = [
+    "PEAKS",
     "STALE_AFTER_DAYS",
     "CatalogueEntry",
     "Figure",
@@ -14,11 +17,13 @@ __all__ = [
     "device_type",
     "entries",
     "is_stale",
+    "merged",
     "nearest",
     "nearest_name",
     "normalised",
     "prices",
     "prices_of",
+    "read_devices",
     "resolve",
     "spellings",
 ]
