@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -48,10 +49,60 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Torus:
+    """How devices are joined on a grid (TPU): two links along each axis, and which parts of the grid can be had as a slice.
+
+    ``axes`` is the largest slice and ``slices`` the legal ones, each in devices along its axes, shortest first. A slice is closed
+    into rings along an axis whose length is a multiple of ``ring_length``; with ``in_cubes`` only when all axes are, and then
+    every arrangement of whole cubes of that length, up to as many devices as ``axes`` has, is a legal slice too.
+    ``link_bandwidth_bytes_per_s`` is that of one link, one way. Raises ValueError for a shape that contradicts itself.
+    """
+
+    axes: tuple[int, ...]
+    slices: tuple[tuple[int, ...], ...]
+    ring_length: int
+    in_cubes: bool
+    link_bandwidth_bytes_per_s: float
+
+    def __post_init__(self) -> None:
+        if not self.axes or self.ring_length < 2 or self.link_bandwidth_bytes_per_s <= 0:
+            raise ValueError("a torus needs axes, rings of at least 2 and links with a bandwidth")
+        for shape in (self.axes, *self.slices):
+            if len(shape) != len(self.axes) or list(shape) != sorted(shape) or shape[0] < 1:
+                raise ValueError(f"{shape} is not one length of at least 1 for each axis, shortest first")
+        if any(math.prod(shape) > self.num_devices for shape in self.slices):
+            raise ValueError("a slice is larger than the largest")
+
+    @property
+    def num_devices(self) -> int:
+        """Devices of the largest slice."""
+        return math.prod(self.axes)
+
+    @property
+    def num_links(self) -> int:
+        """Links of one device: one to each of its neighbours."""
+        return 2 * len(self.axes)
+
+    def rings(self, shape: tuple[int, ...]) -> tuple[bool, ...]:
+        """Which axes of a slice of that shape are closed into rings, in the order of ``shape``."""
+        closed = tuple(length % self.ring_length == 0 for length in shape)
+        return closed if not self.in_cubes or all(closed) else (False,) * len(shape)
+
+    def is_slice(self, shape: tuple[int, ...]) -> bool:
+        """Whether a slice of that shape can be had; the order of its axes does not matter."""
+        if len(shape) != len(self.axes) or min(shape) < 1:
+            return False
+        cubes = self.in_cubes and all(self.rings(shape)) and math.prod(shape) <= self.num_devices
+        return cubes or tuple(sorted(shape)) in self.slices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceType:
     """One kind of device.
 
     ``peak_flops`` maps a precision (``fp32``, ``bf16`` ...) to dense FLOP/s of one device; ``memory_bandwidth`` in bytes/s;
+    ``link`` is all that one device can send to the others of its domain of ``domain_size``, ``torus`` how that splits over
+    neighbours where they are joined on a grid; ``devices_per_node`` is that of the usual node, where there is one;
     ``source`` and ``retrieved_on`` (ISO date) say where the figures come from.
     """
 
@@ -64,6 +115,8 @@ class DeviceType:
     retrieved_on: str
     link: Link | None = None
     domain_size: int = 1
+    devices_per_node: int | None = None
+    torus: Torus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

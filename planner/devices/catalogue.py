@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from planner.devices.entry import CatalogueEntry, Cited, entry_of
 from planner.devices.names import nearest, resolve
 from trimtab.errors import Problem, SpecError
-from trimtab.ids import DeviceTypeName
-from trimtab.inventory import DeviceKind, DeviceType, Link
+from trimtab.inventory import DeviceType
 
 _FILE = Path(__file__).with_name("catalogue.json")
-_GIB = 1024**3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One figure of a device: its name with the unit, its value, and the document and date (ISO) that it comes from."""
-
-    name: str
-    value: float
-    source: str
-    retrieved_on: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogueEntry:
-    """A device type with its other spellings and the origin of every figure."""
-
-    device_type: DeviceType
-    aliases: tuple[str, ...]
-    figures: tuple[Figure, ...]
 
 
 @cache
@@ -43,7 +22,12 @@ def entries() -> Mapping[str, CatalogueEntry]:
     """All entries by canonical name."""
     document = json.loads(_FILE.read_text(encoding="utf-8"))
     sources: dict[str, dict[str, str]] = document["sources"]
-    found = (_entry(raw, sources) for raw in document["devices"])
+
+    def cite(pair: list[Any]) -> Cited:
+        value, source = pair
+        return value, sources[source]["title"], sources[source]["date"]
+
+    found = (entry_of(raw, cite) for raw in document["devices"])
     return MappingProxyType({str(entry.device_type.name): entry for entry in found})
 
 
@@ -74,34 +58,3 @@ def device_type(name: str, *, path: str = "device_type") -> DeviceType:
 def nearest_name(name: str) -> str | None:
     """The catalogue's name to suggest for an unknown one."""
     return nearest(name, spellings())
-
-
-def _entry(raw: Mapping[str, Any], sources: Mapping[str, Mapping[str, str]]) -> CatalogueEntry:
-    figures: list[Figure] = []
-
-    def figure(name: str, pair: list[Any]) -> float:
-        value, source = pair
-        origin = sources[source]
-        figures.append(Figure(name=name, value=float(value), source=origin["title"], retrieved_on=origin["date"]))
-        return float(value)
-
-    memory_gib = figure("memory_gib", raw["memory_gib"])
-    bandwidth = figure("memory_bandwidth_gb_per_s", raw["memory_bandwidth_gb_per_s"])
-    peaks = {name: figure(f"peak_{name}_tflops", pair) * 1e12 for name, pair in raw["peak_tflops"].items()}
-    link = raw["link"]
-    made = DeviceType(
-        name=DeviceTypeName(raw["name"]),
-        kind=DeviceKind(raw["kind"]),
-        memory_bytes=int(memory_gib * _GIB),
-        peak_flops=MappingProxyType(peaks),
-        memory_bandwidth_bytes_per_s=bandwidth * 1e9,
-        source=figures[0].source,
-        retrieved_on=figures[0].retrieved_on,
-        link=Link(
-            name=link["name"],
-            bandwidth_bytes_per_s=figure("link_bandwidth_gb_per_s", link["bandwidth_gb_per_s"]) * 1e9,
-            latency_s=figure("link_latency_us", link["latency_us"]) * 1e-6,
-        ),
-        domain_size=int(figure("domain_size", link["domain_size"])),
-    )
-    return CatalogueEntry(device_type=made, aliases=tuple(raw["aliases"]), figures=tuple(figures))
