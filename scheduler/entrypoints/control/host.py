@@ -15,9 +15,11 @@ from scheduler.adapters.identity.local import LocalIdentity
 from scheduler.bootstrap import ControlBundle, build_control
 from scheduler.config import ENV_SHARED_SOCKET, Settings, Share
 from scheduler.entrypoints.control.identity import remove_identity, write_identity
+from scheduler.entrypoints.control.launch import answers
 from scheduler.entrypoints.rest.context import RestContext
 from scheduler.entrypoints.rest.peer import user_name
 from scheduler.entrypoints.rest.server import RestServer, listening, serving_in_thread
+from trimtab.client import Client
 from trimtab.errors import ConflictError, Problem, SpecError
 from trimtab.files import try_lock
 
@@ -84,7 +86,11 @@ def _lock(settings: Settings) -> int:
 
 
 def _shared(stack: ExitStack, share: Share) -> socket.socket:
-    """The socket of the group. Raises SpecError where it cannot be made so."""
+    """The socket of the group. Raises SpecError where it cannot be made, or where what stands there is not ours to remove."""
+    if share.socket.exists() and (not share.socket.is_socket() or answers(Client(f"unix:{share.socket}"))):
+        what = "another control process serves there" if share.socket.is_socket() else "there is a file that is no socket"
+        message = f"{share.socket}: {what}"
+        raise SpecError([Problem(path=ENV_SHARED_SOCKET, message=message, allowed="a path of its own")], source="environment")
     try:
         return stack.enter_context(listening(share.socket, group=share.group))
     except OSError as error:

@@ -146,3 +146,17 @@ def test_wrong_settings_are_refused(variables: dict[str, str], said: str, monkey
         assert said in done.stderr
         for name in variables:
             monkeypatch.delenv(name)
+
+
+def test_what_stands_where_the_socket_should_be_is_left_alone(lab: tuple[Shell, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    own, path = lab
+    thesis = own.cwd / "thesis.tex"
+    thesis.write_text("years of work")
+    for place, said in ((thesis, "there is a file that is no socket"), (path, "another control process serves there")):
+        with monkeypatch.context() as patch, shell() as other:
+            patch.setenv("TRIMTAB_SHARED_SOCKET", str(place))
+            done = other("server", "start")
+            assert done.returncode != 0
+            assert said in done.stderr
+    assert thesis.read_text() == "years of work"
+    assert Client(f"unix:{path}").status().pid == own.client.status().pid
