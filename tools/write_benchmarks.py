@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tools.pages import write_or_check
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -35,12 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.keep:
         keep(FRESH, RESULTS)
-    if options.check:
-        current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
-        print(f"{PAGE.name} is {'current' if current else 'not current: run python tools/write_benchmarks.py'}")
-        return 0 if current else 1
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
+    return write_or_check(PAGE, page(), script=Path(__file__).name, check=options.check)
 
 
 def keep(fresh: Path, results: Path) -> None:

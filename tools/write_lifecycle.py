@@ -10,6 +10,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
+from tools.pages import write_or_check
 from trimtab.jobspec import RetryPolicy
 from trimtab.lifecycle import (
     ATTEMPT_MOVES,
@@ -154,13 +155,7 @@ def main() -> int:
     """Write the page, or check it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="exit 1 when the page is not current")
-    if parser.parse_args().check:
-        current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
-        print(f"{PAGE.name} is {'current' if current else 'not current: run python tools/write_lifecycle.py'}")
-        return 0 if current else 1
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
+    return write_or_check(PAGE, page(), script=Path(__file__).name, check=parser.parse_args().check)
 
 
 if __name__ == "__main__":
