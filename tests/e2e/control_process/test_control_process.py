@@ -86,6 +86,7 @@ def test_stop_leaves_running_jobs_alone_and_the_next_start_finds_them(sh: Shell)
     assert [a.ref for a in view.attempts] == [a.ref for a in before]
     assert sh("server", "stop").returncode == 0
     assert "no control process runs" in sh("server", "stop").stdout
+    sh("server", "start")  # so that the program, which goes on, is ended with this test
 
 
 def test_kill_9_is_repaired_by_the_next_command(sh: Shell) -> None:
