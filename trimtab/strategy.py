@@ -15,6 +15,8 @@ class Precision(StrEnum):
     BF16 = "bf16"
     FP16 = "fp16"
     FP8 = "fp8"
+    MXFP8 = "mxfp8"
+    NVFP4 = "nvfp4"
 
 
 class Recompute(StrEnum):
@@ -23,6 +25,14 @@ class Recompute(StrEnum):
     NONE = "none"
     SELECTIVE = "selective"
     FULL = "full"
+
+
+class Offload(StrEnum):
+    """What is kept in the host's memory while it is not needed."""
+
+    NONE = "none"
+    OPTIMIZER = "optimizer"
+    ACTIVATIONS = "activations"
 
 
 class PipelineSchedule(StrEnum):
@@ -39,7 +49,8 @@ class Strategy:
     """One way to train a model on ``world_size`` ranks (one rank per device).
 
     ``dp`` replicas of the sharded model, each over ``fsdp`` ranks that shard state as ``zero_stage`` says (0 none, 1 optimizer,
-    2 and gradients, 3 and parameters); ``tp`` tensor, ``cp`` context, ``pp`` pipeline, ``ep`` expert degree (inside dp x fsdp).
+    2 and gradients, 3 and parameters); ``tp`` tensor, ``cp`` context, ``pp`` pipeline degree. Experts are
+    spread over ``ep`` of the ranks of a pipeline stage, each cut by ``etp``: ep x etp divides dp x fsdp x cp x tp.
     Rank order from the inside out: tp, cp, fsdp, dp, pp. A step has ``num_micro_batches`` micro-batches of ``micro_batch``
     samples
     on each data rank, so the global batch is ``micro_batch * num_micro_batches * dp * fsdp``.
@@ -55,14 +66,16 @@ class Strategy:
     virtual_stages: int = 1
     schedule: PipelineSchedule = PipelineSchedule.ONE_F_ONE_B
     ep: int = 1
+    etp: int = 1
     micro_batch: int = 1
     num_micro_batches: int = 1
     recompute: Recompute = Recompute.NONE
     precision: Precision = Precision.FP32
+    offload: Offload = Offload.NONE
     stage_layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        degrees = (self.dp, self.fsdp, self.tp, self.cp, self.pp, self.virtual_stages, self.ep)
+        degrees = (self.dp, self.fsdp, self.tp, self.cp, self.pp, self.virtual_stages, self.ep, self.etp)
         if min(degrees) < 1 or self.micro_batch < 1 or self.num_micro_batches < 1:
             raise ValueError("degrees, micro_batch and num_micro_batches must be at least 1")
         if self.zero_stage not in (0, 1, 2, 3):
@@ -94,7 +107,7 @@ class Strategy:
             parts.append(f"dp{self.dp}")
         if self.fsdp > 1:
             parts.append(f"fsdp{self.fsdp}" if self.zero_stage == 3 else f"zero{self.zero_stage}x{self.fsdp}")
-        for name, degree in (("tp", self.tp), ("cp", self.cp), ("pp", self.pp), ("ep", self.ep)):
+        for name, degree in (("tp", self.tp), ("cp", self.cp), ("pp", self.pp), ("ep", self.ep), ("etp", self.etp)):
             if degree > 1:
                 parts.append(f"{name}{degree}")
         if not parts:
@@ -106,5 +119,7 @@ class Strategy:
         parts.append(f"mb{self.micro_batch}x{self.num_micro_batches}")
         if self.recompute is not Recompute.NONE:
             parts.append(f"re-{self.recompute}")
+        if self.offload is not Offload.NONE:
+            parts.append(f"off-{self.offload}")
         parts.append(str(self.precision))
         return " ".join(parts)

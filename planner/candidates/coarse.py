@@ -17,7 +17,16 @@ _ACHIEVED_FRAC = 0.5
 _INTERFERENCE_FRAC = 0.15
 _LAUNCHES_PER_LAYER = 40
 _LAUNCH_S = {DeviceKind.CPU: 10e-6, DeviceKind.GPU: 7e-6, DeviceKind.TPU: 1e-6}
-_ELEMENT_BYTES = {Precision.FP64: 8, Precision.FP32: 4, Precision.TF32: 4, Precision.BF16: 2, Precision.FP16: 2, Precision.FP8: 1}
+_ELEMENT_BYTES = {
+    Precision.FP64: 8,
+    Precision.FP32: 4,
+    Precision.TF32: 4,
+    Precision.BF16: 2,
+    Precision.FP16: 2,
+    Precision.FP8: 1,
+    Precision.MXFP8: 1,
+    Precision.NVFP4: 1,
+}
 _FALLBACK_LINK = Link(name="unnamed", bandwidth_bytes_per_s=2e9, latency_s=50e-6)
 
 

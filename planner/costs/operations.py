@@ -27,6 +27,8 @@ ELEMENT_BYTES: dict[Precision, int] = {
     Precision.BF16: 2,
     Precision.FP16: 2,
     Precision.FP8: 2,
+    Precision.MXFP8: 2,
+    Precision.NVFP4: 2,
 }
 """Bytes of one activation. FP8 multiplies in 8 bits but keeps activations in bf16."""
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _ATTENTION = (ProbeKernel.ATTENTION_FORWARD, ProbeKernel.ATTENTION_BACKWARD)
 _FALLBACKS: dict[Precision, tuple[Precision, ...]] = {
     Precision.FP8: (Precision.BF16, Precision.FP16),
+    Precision.MXFP8: (Precision.FP8, Precision.BF16),
+    Precision.NVFP4: (Precision.FP8, Precision.BF16),
     Precision.BF16: (Precision.FP16, Precision.FP32),
     Precision.FP16: (Precision.BF16, Precision.FP32),
     Precision.TF32: (Precision.FP32,),

@@ -3,14 +3,20 @@
 The parameter counts are a contract with whoever builds the modules (``workers/training/models``); they hold term by term:
 
 - one token embedding ``[vocab_size, hidden_size]``, shared by all stacks;
-- learned positions: one table ``[max_positions, hidden_size]`` **per stack**; rotary and sinusoidal positions have no parameters;
+- learned positions: one table ``[max_positions, hidden_size]`` for each encoder and each decoder (a run of stacks of one role);
+  towers bring theirs as parts; rotary and sinusoidal positions have no parameters;
 - a layer is pre-norm: norm, self-attention (q, k, v, o), then, where the stack has it, norm, cross-attention (q, k, v, o; the
 same
   head counts and biases as the self-attention), then norm and feed-forward;
 - ``qkv_bias`` adds a bias to each of q, k, v; ``output_bias`` to o; the feed-forward ``bias`` to each of its matrices;
-- a norm has ``hidden_size`` weights, and as many biases for a layer norm with ``norm_bias`` (an RMS norm has none);
-- one final norm per stack, of that stack's kind;
-- the head ``[hidden_size, vocab_size]`` has no bias; with tied embeddings it is the embedding itself and adds nothing.
+- latent attention: queries (through ``query_rank`` with a norm of that width, or in one step), the joint down-projection of keys
+  and values with the shared rotary key, a norm of width ``kv_rank``, the up-projection, the output; a ``qkv_bias`` sits on the
+  down-projections;
+- a mixture of experts has the router ``[hidden_size, num_experts]``, its experts, and the shared block of ``shared_size``;
+- a norm has as many weights as its stack is wide, and as many biases for a layer norm with ``norm_bias`` (an RMS norm has none);
+- one final norm where the stack has it, of that stack's kind;
+- the head ``[hidden_size, vocab_size]`` has no bias; with tied embeddings it is the embedding itself and adds nothing;
+- parts count what they say.
 
 FLOPs count a multiply-add as two. Sources, as cited in ``docs/strategies.md``: [M] the FLOP counter of Megatron-LM's
 ``training.py``; [K22] arXiv 2205.05198.
@@ -18,25 +24,31 @@ FLOPs count a multiply-add as two. Sources, as cited in ``docs/strategies.md``: 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 
-from trimtab.model import AttentionSpec, FeedForwardSpec, ModelSpec, NormKind, PositionKind, StackRole, StackSpec
+from trimtab.model import AttentionSpec, FeedForwardSpec, LatentSpec, ModelSpec, NormKind, PositionKind, StackRole, StackSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerParameters:
-    """Parameters of one layer, block by block. ``norms`` are all norms of the layer together."""
+    """Parameters of one layer, block by block.
+
+    ``feed_forward`` is what every token passes: the dense block, or the router and the shared experts. ``experts`` are all routed
+    ones. ``norms`` are all norms of the layer and its other small parameters.
+    """
 
     attention: int
     cross_attention: int
     feed_forward: int
     norms: int
+    experts: int = 0
 
     @property
     def matrices(self) -> int:
         """Parameters of the blocks that tensor parallelism divides."""
-        return self.attention + self.cross_attention + self.feed_forward
+        return self.attention + self.cross_attention + self.feed_forward + self.experts
 
     @property
     def total(self) -> int:
@@ -62,16 +74,22 @@ class StackParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelParameters:
-    """Parameters of a model. ``head`` is 0 where the embedding is tied."""
+    """Parameters of a model. ``head`` is 0 where the embedding is tied. ``parts`` has one entry per part of the model."""
 
     embedding: int
     head: int
     stacks: tuple[StackParameters, ...]
+    parts: tuple[int, ...] = ()
 
     @property
     def total(self) -> int:
         """All trainable parameters."""
-        return self.embedding + self.head + sum(stack.total for stack in self.stacks)
+        return self.embedding + self.head + sum(stack.total for stack in self.stacks) + sum(self.parts)
+
+    @property
+    def routed(self) -> int:
+        """Parameters of routed experts."""
+        return sum(stack.layer.experts * stack.num_layers for stack in self.stacks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +114,12 @@ class SampleFlops:
 
     stacks: tuple[float, ...]
     head: float
+    parts: float = 0.0
 
     @property
     def forward(self) -> float:
         """One forward pass."""
-        return sum(self.stacks) + self.head
+        return sum(self.stacks) + self.head + self.parts
 
     @property
     def training(self) -> float:
@@ -131,33 +150,41 @@ def model_parameters(model: ModelSpec) -> ModelParameters:
 @lru_cache(maxsize=256)
 def _model_parameters(model: ModelSpec) -> ModelParameters:
     embedding = model.vocab_size * model.hidden_size
-    learned = model.position is PositionKind.LEARNED
     return ModelParameters(
         embedding=embedding,
-        head=0 if model.tied_embeddings else embedding,
+        head=embedding if model.has_head and not model.tied_embeddings else 0,
+        parts=tuple(part.num_parameters for part in model.parts),
         stacks=tuple(
             StackParameters(
                 role=stack.role,
                 layer=layer_parameters(model, stack),
                 num_layers=stack.num_layers,
-                positions=model.max_positions * model.hidden_size if learned else 0,
-                final_norm=_norm_parameters(model, stack),
+                positions=_positions(model, index),
+                final_norm=_norm_parameters(model, stack) if stack.final_norm else 0,
             )
-            for stack in model.stacks
+            for index, stack in enumerate(model.stacks)
         ),
     )
 
 
 def layer_parameters(model: ModelSpec, stack: StackSpec) -> LayerParameters:
     """Exact parameter count of one layer of a stack."""
-    attention = _attention_parameters(model.hidden_size, stack.attention)
-    num_norms = 3 if stack.cross_attention else 2
+    width = model.width(stack)
+    attention = _attention_parameters(width, stack.attention)
     return LayerParameters(
         attention=attention,
         cross_attention=attention if stack.cross_attention else 0,
-        feed_forward=_feed_forward_parameters(model.hidden_size, stack.feed_forward),
-        norms=num_norms * _norm_parameters(model, stack),
+        feed_forward=_common_parameters(width, stack.feed_forward),
+        experts=_expert_parameters(width, stack.feed_forward),
+        norms=layer_norms(stack) * _norm_parameters(model, stack) + stack.other_parameters,
     )
+
+
+def layer_norms(stack: StackSpec) -> int:
+    """Norms of the residual stream in one layer."""
+    if stack.num_norms is not None:
+        return stack.num_norms
+    return 3 if stack.cross_attention else 2
 
 
 def layers_in_order(model: ModelSpec) -> tuple[StackSpec, ...]:
@@ -166,8 +193,10 @@ def layers_in_order(model: ModelSpec) -> tuple[StackSpec, ...]:
 
 
 def stack_tokens(stack: StackSpec, *, sequence_length: int, source_length: int) -> int:
-    """Tokens of one sample that pass through a stack."""
-    return source_length if stack.role is StackRole.ENCODER else sequence_length
+    """Tokens of one sample that pass through a stack. An encoder without a source reads the sequence itself."""
+    if stack.num_tokens is not None:
+        return stack.num_tokens
+    return source_length if stack.role is StackRole.ENCODER and source_length else sequence_length
 
 
 def attention_span(stack: StackSpec, *, num_tokens: int) -> float:
@@ -184,23 +213,48 @@ def attention_span(stack: StackSpec, *, num_tokens: int) -> float:
 def layer_flops(model: ModelSpec, stack: StackSpec, *, sequence_length: int, source_length: int) -> LayerFlops:
     """Forward FLOPs of one layer for one sample [M]; a cross-attention projects the encoder's output to keys and values."""
     tokens = stack_tokens(stack, sequence_length=sequence_length, source_length=source_length)
-    heads = stack.attention
-    query_and_output = 4.0 * model.hidden_size * heads.num_heads * heads.head_size
-    key_and_value = 4.0 * model.hidden_size * heads.num_kv_heads * heads.head_size
+    heads, width = stack.attention, model.width(stack)
+    query_and_output = 4.0 * width * heads.num_heads * heads.head_size
+    key_and_value = 4.0 * width * heads.num_kv_heads * heads.head_size
     score = 4.0 * heads.num_heads * heads.head_size
-    matrices = 3 if stack.feed_forward.gated else 2
+    cross = stack.cross_attention
     return LayerFlops(
-        projections=tokens * (query_and_output + key_and_value),
-        scores=tokens * score * attention_span(stack, num_tokens=tokens),
-        cross_projections=(tokens * query_and_output + source_length * key_and_value) if stack.cross_attention else 0.0,
-        cross_scores=tokens * score * source_length if stack.cross_attention else 0.0,
-        feed_forward=tokens * 2.0 * matrices * model.hidden_size * stack.feed_forward.hidden_size,
+        projections=tokens * projection_flops(width, heads),
+        scores=tokens * score_flops(heads) * attention_span(stack, num_tokens=tokens),
+        cross_projections=(tokens * query_and_output + source_length * key_and_value) if cross else 0.0,
+        cross_scores=tokens * score * source_length if cross else 0.0,
+        feed_forward=tokens * feed_forward_flops(width, stack.feed_forward),
     )
 
 
+def projection_flops(width: int, attention: AttentionSpec) -> float:
+    """Forward FLOPs per token of the projections of a self-attention: two per weight."""
+    biases = dataclasses.replace(attention, qkv_bias=False, output_bias=False)
+    norms = 0 if attention.latent is None else attention.latent.kv_rank + (attention.latent.query_rank or 0)
+    return 2.0 * (_attention_parameters(width, biases) - norms)
+
+
+def score_flops(attention: AttentionSpec) -> float:
+    """Forward FLOPs of one query with one key: the score and the weighted value, over all heads."""
+    if attention.latent is None:
+        return 4.0 * attention.num_heads * attention.head_size
+    key = attention.head_size + attention.latent.rope_size
+    return 2.0 * attention.num_heads * (key + attention.latent.value_size)
+
+
+def feed_forward_flops(width: int, block: FeedForwardSpec) -> float:
+    """Forward FLOPs per token: the dense block, or the router, the shared experts and the ``top_k`` experts of the token [M]."""
+    matrices = 3 if block.gated else 2
+    if block.experts is None:
+        return 2.0 * matrices * width * block.hidden_size
+    experts = block.experts
+    columns = experts.top_k * block.hidden_size + experts.shared_size
+    return 2.0 * width * (matrices * columns + experts.num_experts + experts.shared_gate)
+
+
 def head_flops(model: ModelSpec, *, sequence_length: int) -> float:
-    """Forward FLOPs of the logits of one sample: 2 h V per token of the decoder [M]."""
-    return 2.0 * model.hidden_size * model.vocab_size * sequence_length
+    """Forward FLOPs of the logits of one sample: 2 h V per token of the last stack [M]; 0 without a head."""
+    return 2.0 * model.hidden_size * model.vocab_size * sequence_length if model.has_head else 0.0
 
 
 def sample_flops(model: ModelSpec, *, sequence_length: int, source_length: int = 0) -> SampleFlops:
@@ -211,6 +265,7 @@ def sample_flops(model: ModelSpec, *, sequence_length: int, source_length: int =
             for stack in model.stacks
         ),
         head=head_flops(model, sequence_length=sequence_length),
+        parts=sum(part.flops_per_sample + part.flops_per_token * sequence_length for part in model.parts),
     )
 
 
@@ -222,7 +277,7 @@ def layer_activations(model: ModelSpec, stack: StackSpec, *, fused_gate: bool = 
     also the second factor and the product (``fused_gate``: the activation is computed again, so 3 f instead of 4 f).
     Term by term as [K22] section 4 does it for the classic block.
     """
-    heads, width = stack.attention, model.hidden_size
+    heads, width = stack.attention, model.width(stack)
     queries = heads.num_heads * heads.head_size
     keys = heads.num_kv_heads * heads.head_size
     num_blocks = 3 if stack.cross_attention else 2
@@ -237,19 +292,56 @@ def layer_activations(model: ModelSpec, stack: StackSpec, *, fused_gate: bool = 
     )
 
 
+def _positions(model: ModelSpec, index: int) -> int:
+    """Learned positions belong to the first stack of each encoder and decoder."""
+    role = model.stacks[index].role
+    first = index == 0 or model.stacks[index - 1].role is not role
+    learned = model.position is PositionKind.LEARNED and role is not StackRole.TOWER
+    return model.max_positions * model.hidden_size if learned and first else 0
+
+
 def _attention_parameters(hidden_size: int, attention: AttentionSpec) -> int:
+    if attention.latent is not None:
+        return _latent_parameters(hidden_size, attention, attention.latent)
     queries = attention.num_heads * attention.head_size
     keys = attention.num_kv_heads * attention.head_size
     weights = 2 * hidden_size * queries + 2 * hidden_size * keys
     return weights + (queries + 2 * keys) * attention.qkv_bias + hidden_size * attention.output_bias
 
 
-def _feed_forward_parameters(hidden_size: int, block: FeedForwardSpec) -> int:
+def _latent_parameters(hidden_size: int, attention: AttentionSpec, latent: LatentSpec) -> int:
+    heads = attention.num_heads
+    queries = heads * (attention.head_size + latent.rope_size)
+    down = latent.kv_rank + latent.rope_size
+    up = heads * (attention.head_size + latent.value_size)
+    keys_and_values = hidden_size * down + down * attention.qkv_bias + latent.kv_rank + latent.kv_rank * up
+    output = heads * latent.value_size * hidden_size + hidden_size * attention.output_bias
+    if latent.query_rank is None:
+        return hidden_size * queries + keys_and_values + output
+    rank = latent.query_rank
+    return hidden_size * rank + rank * attention.qkv_bias + rank + rank * queries + keys_and_values + output
+
+
+def _common_parameters(hidden_size: int, block: FeedForwardSpec) -> int:
+    if block.experts is None:
+        return _block_parameters(hidden_size, block.hidden_size, block)
+    experts = block.experts
+    router = hidden_size * experts.num_experts + experts.num_experts * experts.router_bias
+    shared = _block_parameters(hidden_size, experts.shared_size, block) if experts.shared_size else 0
+    return router + shared + hidden_size * experts.shared_gate
+
+
+def _expert_parameters(hidden_size: int, block: FeedForwardSpec) -> int:
+    if block.experts is None:
+        return 0
+    return block.experts.num_experts * _block_parameters(hidden_size, block.hidden_size, block)
+
+
+def _block_parameters(hidden_size: int, columns: int, block: FeedForwardSpec) -> int:
     inner = 2 if block.gated else 1
-    weights = (inner + 1) * hidden_size * block.hidden_size
-    return weights + (inner * block.hidden_size + hidden_size) * block.bias
+    return (inner + 1) * hidden_size * columns + (inner * columns + hidden_size) * block.bias
 
 
 def _norm_parameters(model: ModelSpec, stack: StackSpec) -> int:
     has_bias = stack.norm is NormKind.LAYER and stack.norm_bias
-    return model.hidden_size * (2 if has_bias else 1)
+    return model.width(stack) * (2 if has_bias else 1)

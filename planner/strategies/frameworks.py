@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from trimtab.builtin import beyond_builtin
 from trimtab.errors import Problem, SpecError
-from trimtab.model import ModelFamily
-from trimtab.strategy import PipelineSchedule, Precision, Recompute
+from trimtab.model import ModelFamily, ModelSpec
+from trimtab.strategy import Offload, PipelineSchedule, Precision, Recompute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
     """The values of each dimension that a trainer runs. ``max_context``, ``max_expert`` and ``max_virtual_stages`` are degrees.
 
-    ``pipeline_families`` are the model families that it cuts into pipeline stages.
+    ``pipeline_families`` are the model families that it cuts into pipeline stages; ``beyond`` says what it does not build of a
+    model.
     """
 
     name: str
@@ -25,9 +27,11 @@ class Framework:
     precisions: tuple[Precision, ...]
     sequence_parallel: tuple[bool, ...]
     pipeline_families: tuple[ModelFamily, ...]
+    beyond: Callable[[ModelSpec], tuple[str, ...]]
     max_context: int = 1
     max_expert: int = 1
     max_virtual_stages: int = 1
+    offloads: tuple[Offload, ...] = (Offload.NONE,)
 
 
 TRIMTAB = Framework(
@@ -38,6 +42,7 @@ TRIMTAB = Framework(
     precisions=(Precision.FP64, Precision.FP32, Precision.TF32, Precision.BF16),
     sequence_parallel=(False, True),
     pipeline_families=(ModelFamily.DECODER, ModelFamily.ENCODER_DECODER),
+    beyond=beyond_builtin,
 )
 
 FRAMEWORKS: Mapping[str, Framework] = MappingProxyType({row.name: row for row in (TRIMTAB,)})

@@ -84,11 +84,12 @@ def _unsupported(case: Case) -> tuple[str, ...]:
     checks = (
         (s.zero_stage in f.zero_stages, f"ZeRO stage {s.zero_stage} (it runs {_list(f.zero_stages)})"),
         (s.cp <= f.max_context, f"context parallel {s.cp} (up to {f.max_context})"),
-        (s.ep <= f.max_expert, f"expert parallel {s.ep} (up to {f.max_expert})"),
+        (s.ep * s.etp <= f.max_expert, f"expert parallel {s.ep} x {s.etp} (up to {f.max_expert})"),
         (s.virtual_stages <= f.max_virtual_stages, f"{s.virtual_stages} virtual stages (up to {f.max_virtual_stages})"),
         (s.pp == 1 or s.schedule in f.schedules, f"the schedule {s.schedule} (it runs {_list(f.schedules)})"),
         (s.recompute in f.recomputes, f"{s.recompute} recompute (it runs {_list(f.recomputes)})"),
         (s.sequence_parallel in f.sequence_parallel, "sequence parallelism"),
+        (s.offload in f.offloads, f"{s.offload} offload (it runs {_list(f.offloads)})"),
         (s.precision in f.precisions, f"{s.precision} (it runs {_list(f.precisions)})"),
         (
             s.pp == 1 or case.model.family in f.pipeline_families,
@@ -132,6 +133,12 @@ RULES: tuple[Rule, ...] = (
         sentence=lambda c: (
             f"{c.device_type.name} computes {', '.join(sorted(c.device_type.peak_flops))}, not {c.train.precision}"
         ),
+    ),
+    Rule(
+        name="framework-builds-model",
+        scope=RuleScope.JOB,
+        holds=lambda c: not c.framework.beyond(c.model),
+        sentence=lambda c: f"the {c.framework.name} trainer does not build {', nor '.join(c.framework.beyond(c.model))}",
     ),
     Rule(
         name="source-with-encoder",

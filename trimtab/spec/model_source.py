@@ -53,7 +53,7 @@ def _preset(reading: Reading, name: str) -> ModelSpec | None:
 
 def _explicit(reading: Reading, values: Mapping[str, Any], default_name: str) -> ModelSpec | None:
     missing = [name for name in _EXPLICIT_REQUIRED if name not in values]
-    seq2seq = values.get("family") is ModelFamily.ENCODER_DECODER
+    seq2seq = values.get("family") == ModelFamily.ENCODER_DECODER
     if seq2seq and "encoder_layers" not in values:
         missing.append("encoder_layers")
     if missing:
@@ -96,7 +96,7 @@ def _explicit(reading: Reading, values: Mapping[str, Any], default_name: str) ->
     )
     return ModelSpec(
         name=values.get("name", default_name),
-        family=values["family"],
+        family=ModelFamily(values["family"]),
         hidden_size=values["hidden_size"],
         vocab_size=values["vocab_size"],
         stacks=tuple(stacks),

@@ -41,13 +41,21 @@ DURATION = Quantity(reader=duration_s, low=0, high=3.2e8)
 FRACTION = Quantity(reader=fraction, low=0, high=1)
 MONEY = Quantity(reader=usd, low=0, high=1e12, above=True)
 
+
+class ExplicitFamily(StrEnum):
+    """Families that explicit fields can describe; the others come from a config."""
+
+    DECODER = ModelFamily.DECODER.value
+    ENCODER_DECODER = ModelFamily.ENCODER_DECODER.value
+
+
 MODEL = Object(
     shorthand="preset",
     fields={
         "preset": Field(kind=FREE_NAME, doc="A known model by name, instead of the fields below."),
         "config": Field(kind=Text(), doc="Path of a Hugging Face config.json, instead of the fields below."),
         "name": Field(kind=FREE_NAME, doc="Name for people; the job's name by default."),
-        "family": Field(kind=Choice(enum=ModelFamily), doc="Arrangement of the stacks."),
+        "family": Field(kind=Choice(enum=ExplicitFamily), doc="Arrangement of the stacks."),
         "layers": Field(kind=_count(1, 10_000), doc="Layers of the decoder."),
         "encoder_layers": Field(kind=_count(1, 10_000), doc="Layers of the encoder (encoder-decoder only)."),
         "hidden_size": Field(kind=_count(1, 1e6), doc="Width of the model."),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trimtab.builtin import beyond_builtin
 from trimtab.model import ModelSpec, PositionKind, StackRole, StackSpec
 from workers.training.models.blocks import Embedding, Layer, Linear, Positions, Rotary, build_norm
 
@@ -44,10 +45,13 @@ class Stack(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A decoder language model or an encoder-decoder, as its ModelSpec says."""
+    """A decoder language model or an encoder-decoder, as its ModelSpec says. Raises ValueError where that says more."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        beyond = beyond_builtin(spec)
+        if beyond:
+            raise ValueError(f"the built-in trainer does not build {', nor '.join(beyond)} (model {spec.name})")
         self.embedding: nn.Embedding | None = Embedding(spec.vocab_size, spec.hidden_size)
         roles = {stack.role: stack for stack in spec.stacks}
         encoder = roles.get(StackRole.ENCODER)

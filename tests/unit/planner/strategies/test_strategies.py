@@ -52,6 +52,16 @@ def case(
 GOOD = Strategy(dp=2, tp=2, micro_batch=2, num_micro_batches=4)
 BROKEN = {
     "precision-on-device": case(GOOD, train=workload(precision=Precision.FP8)),
+    "framework-builds-model": case(
+        GOOD,
+        model=replace(
+            tiny_model(),
+            stacks=(
+                replace(tiny_model().stacks[0], num_layers=2, final_norm=False),
+                replace(tiny_model().stacks[0], num_layers=2),
+            ),
+        ),
+    ),
     "source-with-encoder": case(GOOD, train=workload(source_length=8)),
     "positions-cover-sequence": case(GOOD, model=replace(tiny_model(), position=PositionKind.LEARNED, max_positions=32)),
     "rotary-needs-even-heads": case(
