@@ -1,0 +1,102 @@
+"""Many strategies at once: one array per dimension, so that rules and costs are computed for all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.strategy import Offload, PipelineSchedule, Precision, Recompute, Strategy
+
+IntArray: TypeAlias = NDArray[np.int64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+SCHEDULES = tuple(PipelineSchedule)
+RECOMPUTES = tuple(Recompute)
+OFFLOADS = tuple(Offload)
+PRECISIONS = tuple(Precision)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StrategyTable:
+    """N strategies: every field is an int64 array of shape [N] with the meaning that it has in ``Strategy``.
+
+    ``sequence_parallel`` is 0 or 1; ``schedule``, ``recompute``, ``offload`` and ``precision`` are positions in ``SCHEDULES``,
+    ``RECOMPUTES``, ``OFFLOADS`` and ``PRECISIONS``. Stages are split evenly by cost; a table names no ``stage_layers``.
+    """
+
+    dp: IntArray
+    fsdp: IntArray
+    zero_stage: IntArray
+    tp: IntArray
+    sequence_parallel: IntArray
+    cp: IntArray
+    pp: IntArray
+    virtual_stages: IntArray
+    schedule: IntArray
+    ep: IntArray
+    etp: IntArray
+    micro_batch: IntArray
+    num_micro_batches: IntArray
+    recompute: IntArray
+    offload: IntArray
+    precision: IntArray
+
+    def __len__(self) -> int:
+        return len(self.dp)
+
+    @property
+    def data_ranks(self) -> IntArray:
+        """Ranks that see different samples, shape [N]."""
+        return self.dp * self.fsdp
+
+    @property
+    def world_size(self) -> IntArray:
+        """Ranks in all, shape [N]."""
+        return self.dp * self.fsdp * self.tp * self.cp * self.pp
+
+    def take(self, which: IntArray | BoolArray) -> StrategyTable:
+        """The strategies at the positions ``which`` (indices or a mask of shape [N]), in that order."""
+        return StrategyTable(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
+
+    def strategy(self, position: int) -> Strategy:
+        """One of them."""
+        row = {field.name: int(getattr(self, field.name)[position]) for field in fields(self)}
+        return Strategy(
+            dp=row["dp"],
+            fsdp=row["fsdp"],
+            zero_stage=row["zero_stage"],
+            tp=row["tp"],
+            sequence_parallel=bool(row["sequence_parallel"]),
+            cp=row["cp"],
+            pp=row["pp"],
+            virtual_stages=row["virtual_stages"],
+            schedule=SCHEDULES[row["schedule"]],
+            ep=row["ep"],
+            etp=row["etp"],
+            micro_batch=row["micro_batch"],
+            num_micro_batches=row["num_micro_batches"],
+            recompute=RECOMPUTES[row["recompute"]],
+            offload=OFFLOADS[row["offload"]],
+            precision=PRECISIONS[row["precision"]],
+        )
+
+    @classmethod
+    def of(cls, strategies: Iterable[Strategy]) -> StrategyTable:
+        """The table of some strategies, in their order; their ``stage_layers`` are left out."""
+        rows = [_row(strategy) for strategy in strategies]
+        columns = np.array(rows, dtype=np.int64).reshape(len(rows), len(fields(cls))).T
+        return cls(**{field.name: column for field, column in zip(fields(cls), columns, strict=True)})
+
+
+def _row(strategy: Strategy) -> tuple[int, ...]:
+    codes = {
+        "schedule": SCHEDULES.index(strategy.schedule),
+        "recompute": RECOMPUTES.index(strategy.recompute),
+        "offload": OFFLOADS.index(strategy.offload),
+        "precision": PRECISIONS.index(strategy.precision),
+    }
+    return tuple(int(codes.get(field.name, getattr(strategy, field.name))) for field in fields(StrategyTable))
