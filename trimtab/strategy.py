@@ -80,8 +80,10 @@ class Strategy:
             raise ValueError("degrees, micro_batch and num_micro_batches must be at least 1")
         if self.zero_stage not in (0, 1, 2, 3):
             raise ValueError("zero_stage must be 0, 1, 2 or 3")
-        if (self.fsdp > 1) != (self.zero_stage > 0):
-            raise ValueError("zero_stage above 0 needs fsdp above 1, and the other way round")
+        if self.fsdp > 1 and self.zero_stage == 0:
+            raise ValueError("fsdp above 1 needs a zero_stage above 0")
+        if self.zero_stage > 0 and self.fsdp * self.cp == 1:
+            raise ValueError("zero_stage above 0 needs fsdp or cp above 1: state is sharded over both")
         if self.stage_layers and len(self.stage_layers) != self.pp * self.virtual_stages:
             raise ValueError("stage_layers must name every pipeline stage")
 

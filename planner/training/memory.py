@@ -1,0 +1,180 @@
+"""Bytes that one rank holds at its peak, for many strategies at once: the first and the last pipeline stage, the larger counts.
+
+Sources: [K22] arXiv 2205.05198 (activations, table 2), [Z] arXiv 1910.02054 (state by ZeRO stage), [Mm] the memory report of
+Megatron-LM; fused blocks term by term in ``docs/training-model.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.strategies.table import OFFLOADS, RECOMPUTES, SCHEDULES
+from planner.training.compute import Cut
+from planner.training.layers import LayerArrays
+from planner.training.places import Array
+from planner.training.step import Question, cut_of
+from trimtab.strategy import Offload, PipelineSchedule, Recompute
+
+_NONE, _SELECTIVE, _FULL = (RECOMPUTES.index(r) for r in (Recompute.NONE, Recompute.SELECTIVE, Recompute.FULL))
+_GPIPE = SCHEDULES.index(PipelineSchedule.GPIPE)
+_KEPT_ON_HOST = OFFLOADS.index(Offload.ACTIVATIONS)
+_STATE_ON_HOST = OFFLOADS.index(Offload.OPTIMIZER)
+MOMENT_BYTES = 12.0
+"""Master weight and two moments in fp32 [Z]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StepMemory:
+    """Bytes of the fullest rank, shape [N]; the parts add up to ``total``."""
+
+    parameters: Array
+    gradients: Array
+    optimizer: Array
+    activations: Array
+    transient: Array
+    resident: Array
+
+    @property
+    def total(self) -> Array:
+        """Peak of allocated memory."""
+        return self.parameters + self.gradients + self.optimizer + self.activations + self.transient + self.resident
+
+
+def step_memory(question: Question) -> StepMemory:
+    """Memory of the fullest rank: the first stage holds the most micro-batches, the last the logits."""
+    first, last = (_stage(question, last=last) for last in (False, True))
+    larger = last.total > first.total
+    return StepMemory(
+        **{name: np.where(larger, getattr(last, name), getattr(first, name)) for name in ("parameters", "gradients", "optimizer", "activations", "transient", "resident")}
+    )
+
+
+def _stage(question: Question, *, last: bool) -> StepMemory:
+    table, habits = question.table, question.habits
+    dense, experts = held_parameters(question, last=last)
+    shards = table.fsdp * table.cp.astype(np.float64)
+    spread = np.maximum(1.0, shards * table.tp / (table.ep * table.etp))
+    stage = table.zero_stage
+
+    def divided(held_bytes: float | Array, from_stage: int) -> Array:
+        cut = stage >= from_stage
+        return held_bytes * (dense / np.where(cut, shards, 1.0) + experts / np.where(cut, spread, 1.0))
+
+    on_host = np.where(table.offload == _STATE_ON_HOST, 0.0, 1.0)
+    cut = cut_of(question)
+    return StepMemory(
+        parameters=divided(np.where(stage == 3, habits.shard_bytes, habits.gather_bytes), 3),
+        gradients=divided(np.where(stage == 3, habits.shard_bytes, habits.held_gradient_bytes), 2),
+        optimizer=on_host * divided(np.where(stage == 3, MOMENT_BYTES - habits.shard_bytes, MOMENT_BYTES), 1),
+        activations=_activations(question, cut, last=last),
+        transient=_transient(question, cut, last=last),
+        resident=question.knobs.resident_bytes * np.ones(len(table)),
+    )
+
+
+def held_parameters(question: Question, *, last: bool) -> tuple[Array, Array]:
+    """Parameters of the first or last stage on one tensor rank, before sharding: those that all tokens pass, and routed experts."""
+    model, table = question.model, question.table
+    layers = model.layers
+    here = kinds_of_stage(question, last=last)
+    one = table.pp == 1
+    own_table = model.vocab * model.hidden
+    head = own_table * model.has_head
+    if last:
+        tables = np.where(one, own_table + head * (1.0 - model.is_tied), head)
+        parts = np.where(one, model.before_parameters + model.position_parameters, 0.0) + model.after_parameters
+    else:
+        tables = np.where(one, own_table + head * (1.0 - model.is_tied), own_table)
+        parts = model.before_parameters + model.position_parameters + np.where(one, model.after_parameters, 0.0)
+    dense = (here * layers.dense_parameters).sum(axis=0) / table.tp
+    small = (here * layers.small_parameters).sum(axis=0)
+    experts = (here * layers.expert_parameters).sum(axis=0) / (table.ep * table.etp)
+    return dense + small + parts + tables / table.tp, experts
+
+
+def kinds_of_stage(question: Question, *, last: bool) -> Array:
+    """Layers of each kind on the first or last stage, [K, N]: stacks in their order, or mixed evenly where they alternate."""
+    layers, count = question.model.layers, question.model.layers.num_layers
+    total = np.maximum(1.0, count.sum(axis=0))
+    wanted = _layers_of(question, last=last)
+    behind = (np.cumsum(count[::-1], axis=0)[::-1] - count) if last else np.cumsum(count, axis=0) - count
+    in_order = np.clip(wanted - behind, 0.0, count)
+    mixed = np.broadcast_to(count * wanted / total, in_order.shape)
+    return np.where((layers.alternates.max(axis=0) > 0) | (question.table.virtual_stages > 1), mixed, in_order)
+
+
+def _layers_of(question: Question, *, last: bool) -> Array:
+    total = question.model.layers.num_layers.sum(axis=0)
+    table = question.table
+    odd = np.where(total % (table.pp * table.virtual_stages) == 0, 0.0, 1.0)
+    del last
+    return np.where(table.pp > 1, np.maximum(1.0, question.stage_layers - odd), total)
+
+
+def layer_kept(layers: LayerArrays, cut: Cut, question: Question) -> Array:
+    """Bytes that one layer keeps for its backward pass without recompute, [K, N], with fused attention or with written scores."""
+    tokens, tp, stream = cut.tokens, cut.tp, cut.stream
+    half = cut.width
+    norms = np.where(layers.norm_is_layer > 0, 2.0, 2.0)
+    residual = tokens * half * norms * layers.num_norms * layers.hidden / stream
+    heads = tokens / tp * (half * (layers.queries + layers.keys + layers.values + layers.outputs) + 4.0 * layers.num_heads)
+    low = tokens * half * 2.0 * layers.latent * (layers.latent > 0)
+    columns = tokens * half * layers.matrices / tp
+    is_moe = layers.is_moe > 0
+    block = columns * np.where(is_moe, layers.shared_columns, layers.columns)
+    copies = tokens * layers.top_k / cut.expert_tp_tokens
+    routed = copies * half * (2.0 * layers.hidden + layers.matrices * layers.columns / cut.expert_tp)
+    router = 4.0 * layers.num_experts * tokens / stream
+    cross = layers.has_cross * (tokens / tp * half * 2.0 * layers.queries)
+    fused = residual + heads + low + block + np.where(is_moe, routed + router, 0.0) + cross
+    scores = np.where(question.habits.fused_attention > 0, 0.0, 5.0 * tokens * layers.num_heads / tp * _sequence(layers, cut))
+    masks = np.where(question.habits.fused_attention > 0, 0.0, tokens * (2.0 * layers.hidden / stream))
+    return fused + scores + masks
+
+
+def _sequence(layers: LayerArrays, cut: Cut) -> Array:
+    return np.where(layers.fixed_tokens > 0, layers.fixed_tokens, cut.sequence)
+
+
+def _activations(question: Question, cut: Cut, *, last: bool) -> Array:
+    table, layers = question.table, question.model.layers
+    count = layers.num_layers
+    whole = layer_kept(layers, cut, question)
+    entry = cut.tokens * cut.width * layers.hidden / cut.stream
+    scores = np.where(question.habits.fused_attention > 0, 0.0, 5.0 * cut.tokens * layers.num_heads / cut.tp * _sequence(layers, cut))
+    some = np.where(question.habits.fused_attention > 0, whole * (1.0 - question.habits.selective_drop), whole - scores)
+    kept = np.where(table.recompute == _FULL, entry, np.where(table.recompute == _SELECTIVE, some, whole))
+    kept = np.where(table.offload == _KEPT_ON_HOST, 0.0, kept)
+    here = kinds_of_stage(question, last=last)
+    working = np.where(table.recompute == _FULL, np.max(np.where(count > 0, whole, 0.0), axis=0), 0.0)
+    pp, chunks, micro = (column.astype(np.float64) for column in (table.pp, table.virtual_stages, table.num_micro_batches))
+    warm = np.where(chunks > 1, pp * (1.0 + (pp - 1.0) / (pp * chunks)), pp)
+    spare = question.habits.spare_buffers
+    flying = np.where(table.schedule == _GPIPE, micro, np.minimum(micro, (1.0 if last else warm) + spare))
+    flying = np.where(table.pp == 1, 1.0, flying)
+    ends = np.where(table.pp > 1, 2.0 * spare * question.model.hidden * cut.tokens[0] * cut.width / cut.stream, 0.0)
+    head = _head_bytes(question) if last else np.where(table.pp == 1, _head_bytes(question), 0.0)
+    return ((here * kept).sum(axis=0) + ends) * flying + working + head
+
+
+def _head_bytes(question: Question) -> Array:
+    """Logits in 16 bits and their softmax in 32 with a fused loss; unfused losses hold more copies [Mm]."""
+    model, table = question.model, question.table
+    tokens = table.micro_batch * question.sequence / table.cp
+    return model.has_head * tokens * model.vocab / table.tp * question.habits.logit_bytes
+
+
+def _transient(question: Question, cut: Cut, *, last: bool) -> Array:
+    """What exists for a moment: 16-bit gradients of the largest matrices, or the layers that are gathered."""
+    model, table, habits = question.model, question.table, question.habits
+    layers, count = model.layers, model.layers.num_layers
+    matrix = 2.0 * layers.hidden * np.where(layers.is_moe > 0, layers.shared_columns, layers.columns) / table.tp
+    largest = np.max(np.where(count > 0, matrix, 0.0), axis=0) * habits.gather_bytes
+    table_gradient = np.where((table.pp == 1) | last, model.has_head, 0.0) * model.vocab * model.hidden / table.tp * habits.gather_bytes
+    held = layers.dense_parameters / table.tp + layers.expert_parameters / (table.ep * table.etp)
+    gathered = 2.0 * np.max(np.where(count > 0, held, 0.0), axis=0) * habits.gather_bytes
+    ends = np.where((table.pp == 1) | last, model.vocab * model.hidden / table.tp, 0.0) * habits.gather_bytes
+    del cut
+    return np.where(table.zero_stage == 3, gathered + ends, largest + table_gradient)
