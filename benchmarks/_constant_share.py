@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks._points import HardwareFacts, RowInput
+from benchmarks._point_types import HardwareFacts, RowInput
 from benchmarks._row_prediction import CalibrationRow, RowPrediction, multiplier, refuse
 from planner.models.counts import sample_flops
 

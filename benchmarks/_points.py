@@ -1,7 +1,6 @@
-"""Published measurements of training steps: what a planner may see of each, and apart from it what was measured.
+"""Reads files of published training measurements: YAML in the format that ``data/training_published.dev.yaml`` states at its top.
 
-``RowInput`` holds the model's shape, the devices and how the job was split, and nothing of who published it or of what came out.
-``RowTruth`` holds the rest. Files are YAML in the format that ``benchmarks/data/training_published.dev.yaml`` states at its top.
+Whatever is wrong in a file is named with row, field and line. Keys that are not known here are left alone.
 """
 
 from __future__ import annotations
@@ -15,7 +14,9 @@ from typing import Any
 import yaml
 
 from benchmarks._point_fields import Fields, mapping
+from benchmarks._point_flops import step_from_flops
 from benchmarks._point_models import model_of_row, read_model
+from benchmarks._point_types import HardwareFacts, Points, ReplicaInput, Row, RowInput, RowTruth, StageInput
 from trimtab.errors import Problem, SpecError
 from trimtab.model import ModelSpec
 
@@ -37,161 +38,10 @@ _FACTS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HardwareFacts:
-    """What the file says of a device type; None where it does not. Rates are the vendor's peaks.
-
-    ``*_tflops`` and ``int8_tops``: 1e12 operations per s; ``hbm_gb``: 1e9 bytes; ``*_gbs``: 1e9 bytes per s, links and fabrics
-    per device and direction. ``vendor`` is nvidia, amd or google.
-    """
-
-    key: str
-    vendor: str | None
-    bf16_tflops: float | None
-    fp8_tflops: float | None
-    nvfp4_tflops: float | None
-    int8_tops: float | None
-    hbm_gb: float | None
-    hbm_gbs: float | None
-    intra_gbs_per_dir: float | None
-    inter_gbs_per_dir: float | None
-    ici_gbs_per_link_oneway: float | None
-    ici_links: int | None
-    devices_per_node: int | None
-    nvlink_domain: int | None
-
-    @property
-    def is_tpu(self) -> bool:
-        """Whether the devices are TPU chips."""
-        return self.vendor == "google"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaInput:
-    """One data-parallel replica of a stage of a job on several device types."""
-
-    device: str
-    tp: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageInput:
-    """One pipeline stage of a job on several device types; ``layers`` as the source counts them."""
-
-    layers: int
-    replicas: tuple[ReplicaInput, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowInput:
-    """Everything that a planner may see of a row. None: the source does not say (``recompute``, ``precision``: 'unknown' there).
-
-    ``devices`` are chips, ``seq_len`` tokens, ``micro_batch`` sequences per replica and pass, ``global_batch`` sequences
-    per step. ``placement`` is the number of devices used on each node; ``pool`` the number of devices of each type, with ``stages``, of a
-    job on several types, whose ``hardware.key`` is 'heterogeneous'. ``etp`` is the expert-tensor degree. Words (``precision``,
-    ``recompute``, ``framework``, ``overlap``, ``network`` ...) stand as in the file: whoever predicts decides which it knows.
-    """
-
-    model: ModelSpec
-    hardware: HardwareFacts
-    devices: int
-    devices_per_node: int
-    placement: tuple[int, ...] | None
-    seq_len: int
-    tp: int | None
-    pp: int | None
-    dp: int | None
-    cp: int
-    ep: int
-    etp: int | None
-    vpp: int | None
-    fsdp_size: int | None
-    dp_replicas: int | None
-    micro_batch: int | None
-    global_batch: int | None
-    precision: str | None
-    mixed_precision_mode: str | None
-    amp: str | None
-    recompute: str | None
-    remat_policy: str | None
-    zero: int | None
-    framework: str | None
-    sequence_parallel: bool | None
-    overlap: str | None
-    async_tp: bool | None
-    compile: bool | None
-    network: str | None
-    slices: int | None
-    chips_per_slice: int | None
-    layers_per_stage: tuple[int, ...] | None
-    pp_schedule: str | None
-    mtp: bool | None
-    pool: tuple[tuple[str, int], ...] | None
-    stages: tuple[StageInput, ...] | None
-
-    @property
-    def is_mixed(self) -> bool:
-        """Whether the job runs on devices of several types."""
-        return self.pool is not None or self.stages is not None
-
-    @property
-    def has_experts(self) -> bool:
-        """Whether the model is a mixture of experts."""
-        return any(stack.feed_forward.experts is not None for stack in self.model.stacks)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowTruth:
-    """Where a row comes from and what was measured; ``step_s`` is None where no step time can be had from the row.
-
-    ``publisher`` is the first word of the source's entry. ``memory_gib`` is peak allocated memory of a device in GiB;
-    ``memory_gb_reported`` the same in a unit printed as GB. ``competitor_*`` are another system's predictions of the same row.
-    """
-
-    id: str
-    source: str
-    publisher: str
-    model_name: str
-    hardware: str
-    framework: str
-    tag: str
-    suspect: bool
-    sweep_group: str | None
-    step_s: float | None
-    tokens_per_s_per_device: float | None
-    memory_gib: float | None
-    memory_gb_reported: float | None
-    out_of_memory: bool
-    competitor: str | None
-    competitor_step_s: float | None
-    competitor_memory_gib: float | None
-
-    @property
-    def group(self) -> tuple[str, str, str]:
-        """The calibration group."""
-        return (self.publisher, self.hardware, self.framework)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One measurement: what is seen, and what was measured."""
-
-    input: RowInput
-    truth: RowTruth
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Points:
-    """A file of points. ``memory_rows`` were measured for their memory alone: peaks and runs out of memory."""
-
-    rows: tuple[Row, ...]
-    memory_rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Shared:
-    """What rows refer to."""
+    """What rows refer to; a model is None where its entry is wrong, which was noted then."""
 
-    models: Mapping[str, ModelSpec]
+    models: Mapping[str, ModelSpec | None]
     hardware: Mapping[str, HardwareFacts]
     sources: Mapping[str, str]
 
@@ -260,10 +110,9 @@ def _read_shared(root: Mapping[str, Any], problems: list[Problem]) -> _Shared:
             path, label = f"{table}.{name}", f"{table} {str(name)!r}"
             values = mapping(value, path=path, label=label, problems=problems)
             tables[table][str(name)] = Fields(values=values, path=path, label=label, problems=problems)
-    models = {name: read_model(fields) for name, fields in tables["models"].items()}
     sources = mapping(root.get("sources"), path="sources", label="the file", problems=problems)
     return _Shared(
-        models={name: model for name, model in models.items() if model is not None},
+        models={name: read_model(fields) for name, fields in tables["models"].items()},
         hardware={name: _hardware(name, fields) for name, fields in tables["hardware"].items()},
         sources={str(name): str(entry) for name, entry in sources.items()},
     )
@@ -288,7 +137,8 @@ def _row(fields: Fields, shared: _Shared) -> Row | None:
     seen, truth = _input(fields, shared), _truth(fields, shared)
     if seen is None or len(fields.problems) > num_before:
         return None
-    return Row(input=seen, truth=replace(truth, step_s=_step_s(fields, seen)))
+    from_flops = step_from_flops(seen, fields.number("tflops_per_device"), fields.text("flops_convention"))
+    return Row(input=seen, truth=replace(truth, step_s=_step_s(fields, seen), step_from_flops_s=from_flops))
 
 
 def _memory_row(fields: Fields, shared: _Shared) -> Row | None:
@@ -393,6 +243,7 @@ def _truth(fields: Fields, shared: _Shared) -> RowTruth:
         suspect=bool(fields.values.get("suspect")),
         sweep_group=fields.text("sweep_group"),
         step_s=None,
+        step_from_flops_s=None,
         tokens_per_s_per_device=fields.number("norm_tokens_per_s_per_device"),
         memory_gib=fields.number("memory_gib"),
         memory_gb_reported=fields.number("mem_gb_reported") or fields.number("peak_memory_gb"),

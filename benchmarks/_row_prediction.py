@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks._points import RowInput
+from benchmarks._point_types import RowInput
 from trimtab.plan import FitVerdict
 
 
