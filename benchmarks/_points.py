@@ -103,11 +103,11 @@ def _entries(root: Mapping[str, Any], name: str, problems: list[Problem]) -> lis
 
 def _read_shared(root: Mapping[str, Any], problems: list[Problem]) -> _Shared:
     tables: dict[str, dict[str, Fields]] = {}
-    for table in ("models", "hardware"):
+    for table, kind in (("models", "model"), ("hardware", "device type")):
         entries = mapping(root.get(table), path=table, label="the file", problems=problems)
         tables[table] = {}
         for name, value in entries.items():
-            path, label = f"{table}.{name}", f"{table} {str(name)!r}"
+            path, label = f"{table}.{name}", f"{kind} {str(name)!r}"
             values = mapping(value, path=path, label=label, problems=problems)
             tables[table][str(name)] = Fields(values=values, path=path, label=label, problems=problems)
     sources = mapping(root.get("sources"), path="sources", label="the file", problems=problems)
