@@ -15,7 +15,7 @@ import yaml
 from benchmarks import _row_predictor
 from benchmarks._accuracy_evaluation import Predictor, evaluate
 from benchmarks._point_types import Row, RowInput
-from benchmarks._points import TRAINING_POINTS, points_of
+from benchmarks._points import TRAINING_POINTS, points_of, read_points
 from benchmarks._row_prediction import CalibrationRow, RowPrediction, multiplier, refuse
 from benchmarks.training_accuracy import GOALS, main
 from tests.support.points import document, points
@@ -178,6 +178,14 @@ def test_predictions_do_not_change_when_everything_is_renamed() -> None:
     before = predictions(published)
     assert len(before) == 791
     assert predictions(renamed) == before
+
+
+def test_a_prediction_depends_on_its_own_row_alone() -> None:
+    """Neither on which rows stand beside it nor on their order."""
+    inputs = [row.input for row in read_points(TRAINING_POINTS).rows]
+    whole = _row_predictor.predict_rows(inputs)
+    order = random.Random(5).sample(range(len(inputs)), len(inputs) // 3)
+    assert _row_predictor.predict_rows([inputs[index] for index in order]) == [whole[index] for index in order]
 
 
 def test_calibration_on_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
