@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-UNITS = re.compile(r"_(frac|s|ratio|per_s|gib|bytes|count|usd|usd_per_hour|tokens_per_s|h|points|bleu|nats)$")
+UNITS = re.compile(r"_(frac|s|ratio|per_s|gib|bytes|count|usd|usd_per_hour|tokens_per_s|h|points|bleu|nats)$|^spearman_mean$")
 BENCHMARKS = sorted(
     path
     for path in (ROOT / "benchmarks").glob("*.py")
