@@ -14,18 +14,24 @@ from planner.training.places import Array, PlaceArrays
 ELEMENT_BYTES = 2.0
 """Activations are kept in 16 bits by every precision below fp32."""
 
+_HEAD_PASSES = 2.0
+"""Queries, keys and values are written once and read once beside the attention itself."""
+_TPU_KERNEL_S = 1e-6
+"""Compiled programs launch no kernels one by one; what is left is the start of a fused loop."""
 BACKWARD_ATTENTION = 2.5
-"""Backward over forward FLOPs of fused attention: five products instead of two (FlashAttention-2, arXiv 2307.08691, section 3.1)."""
+"""Backward over forward FLOPs of fused attention: five products instead of two (FlashAttention-2, arXiv 2307.08691, section
+3.1).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cut:
     """What one rank sees of a micro-batch; shape [N], tokens [K, N].
 
-    ``tokens`` of the layer on this context rank, ``sequence`` of a whole sample, ``source`` of the encoder's. ``tp`` columns are cut
-    by; ``stream`` is the divisor of the residual stream (tp with sequence parallelism, else 1). ``experts`` is the number of ranks that
-    experts are spread over, ``expert_tp`` cuts each expert's columns, ``expert_tp_tokens`` its tokens. ``width`` are the bytes of an
-    activation element; ``is_low`` is 1 where products are done in 8 bits or fewer.
+    ``tokens`` of the layer on this context rank, ``sequence`` of a whole sample, ``source`` of the encoder's. ``tp`` columns are
+    cut by; ``stream`` is the divisor of the residual stream (tp with sequence parallelism, else 1). ``experts`` is the number of
+    ranks that experts are spread over, ``expert_tp`` cuts each expert's columns, ``expert_tp_tokens`` its tokens. ``width`` are
+    the bytes of an activation element; ``is_low`` is 1 where products are done in 8 bits or fewer.
     """
 
     tokens: Array
@@ -62,7 +68,7 @@ class LayerTime:
 
 def layer_time(layers: LayerArrays, cut: Cut, place: PlaceArrays, habits: HabitArrays, *, peak: Array, knobs: Knobs) -> LayerTime:
     """Forward seconds of each kind of layer: additive roofline of products, attention, element-wise traffic, kernel starts."""
-    floor = np.where(place.is_tpu > 0, knobs.tpu_kernel_s, knobs.gpu_kernel_s)
+    floor = np.where(place.is_tpu > 0, _TPU_KERNEL_S, knobs.gpu_kernel_s)
     rate = peak * knobs.matmul_share
     bandwidth = place.memory_bandwidth * knobs.memory_share
     return LayerTime(
@@ -81,7 +87,9 @@ def _fill(rows: Array, columns: Array, knobs: Knobs) -> Array:
 def _products_s(layers: LayerArrays, cut: Cut, *, rate: Array, bandwidth: Array, knobs: Knobs) -> Array:
     tokens, tp = cut.tokens, cut.tp
     projections = tokens * layers.projection_flops / tp
-    cross = layers.has_cross * (tokens * 4.0 * layers.hidden * layers.queries + cut.source * 4.0 * layers.hidden * layers.keys) / tp
+    cross = (
+        layers.has_cross * (tokens * 4.0 * layers.hidden * layers.queries + cut.source * 4.0 * layers.hidden * layers.keys) / tp
+    )
     attention = (projections + cross) / (rate * _fill(tokens, layers.queries / tp, knobs))
     dense_columns = np.where(layers.is_moe > 0, layers.shared_columns, layers.columns)
     dense = tokens * 2.0 * layers.matrices * layers.hidden * dense_columns / tp
@@ -105,7 +113,9 @@ def _attention_s(layers: LayerArrays, cut: Cut, place: PlaceArrays, habits: Habi
     span = span + layers.has_cross * cut.source
     head = layers.head_size / (layers.head_size + knobs.head_size_half)
     rows = sequence / (sequence + knobs.attention_rows_half)
-    rate = place.half_peak * knobs.attention_share * np.where(layers.num_layers > 0, head, 1.0) * np.where(sequence > 0, rows, 1.0)
+    rate = (
+        place.half_peak * knobs.attention_share * np.where(layers.num_layers > 0, head, 1.0) * np.where(sequence > 0, rows, 1.0)
+    )
     fused = cut.tokens * layers.score_flops * span / cut.tp / rate
     whole = np.minimum(sequence, 2.0 * layers.window) + layers.has_cross * cut.source
     matrix = cut.tokens * layers.score_flops * whole / cut.tp / (place.half_peak * knobs.matmul_share)
@@ -115,14 +125,18 @@ def _attention_s(layers: LayerArrays, cut: Cut, place: PlaceArrays, habits: Habi
 
 
 def _traffic_s(layers: LayerArrays, cut: Cut, habits: HabitArrays, *, bandwidth: Array, knobs: Knobs) -> Array:
-    """Element-wise work: norms, residual sums and dropout on the stream, activations on the columns, rotary and copies on the heads."""
+    """Element-wise work: norms, residual sums and dropout on the stream, activations on the columns, rotary and copies on the
+    heads.
+    """
     del habits
     stream = knobs.stream_passes * layers.num_norms * layers.hidden / cut.stream
     dense_columns = np.where(layers.is_moe > 0, layers.shared_columns, layers.columns)
     columns = knobs.column_passes * layers.matrices * dense_columns / cut.tp
-    heads = knobs.head_passes * (layers.queries + layers.keys + layers.values + 2.0 * layers.latent) / cut.tp
+    heads = _HEAD_PASSES * (layers.queries + layers.keys + layers.values + 2.0 * layers.latent) / cut.tp
     copies = layers.top_k / cut.expert_tp_tokens
-    routed = copies * (knobs.permute_passes * layers.hidden + knobs.column_passes * layers.matrices * layers.columns / cut.expert_tp)
+    routed = copies * (
+        knobs.permute_passes * layers.hidden + knobs.column_passes * layers.matrices * layers.columns / cut.expert_tp
+    )
     casts = cut.is_low * knobs.cast_passes * (layers.hidden + (layers.queries + dense_columns) / cut.tp + copies * layers.columns)
     elements = stream + columns + heads + layers.is_moe * routed + casts
     return cut.tokens * elements * cut.width / bandwidth

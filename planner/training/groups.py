@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.strategies.table import BoolArray
 from planner.training.knobs import Knobs
 from planner.training.places import Array, PlaceArrays
 
@@ -44,13 +45,16 @@ def gather_s(volume: Array, members: Group, place: PlaceArrays, knobs: Knobs) ->
 def reduce_s(volume: Array, members: Group, place: PlaceArrays, knobs: Knobs) -> Array:
     """Seconds of an all-reduce: twice the volume; its start-up grows with the depth of a tree over the domains."""
     inner = 2.0 * volume * (members.inside - 1.0) / members.inside / (place.link * knobs.link_share(place))
-    outer = 2.0 * volume * (members.outside - 1.0) / members.outside / (members.inside * place.network * knobs.network_share(place))
+    outer = (
+        2.0 * volume * (members.outside - 1.0) / members.outside / (members.inside * place.network * knobs.network_share(place))
+    )
     hops = 2.0 * (members.inside - 1.0) * knobs.link_latency_s + 2.0 * np.log2(members.outside) * knobs.network_latency_s
     return np.maximum(inner, outer) + np.where(members.size > 1, hops, 0.0)
 
 
 def exchange_s(volume: Array, members: Group, place: PlaceArrays, knobs: Knobs, *, outer_share: Array) -> Array:
-    """Seconds of an all-to-all in which each rank holds ``volume`` bytes: what stays in the domain crosses links, the rest the network.
+    """Seconds of an all-to-all in which each rank holds ``volume`` bytes: what stays in the domain crosses links, the rest the
+    network.
 
     ``outer_share`` of what leaves the domain really crosses the network (below 1 where copies for one domain travel once).
     """
@@ -61,8 +65,8 @@ def exchange_s(volume: Array, members: Group, place: PlaceArrays, knobs: Knobs, 
     return np.maximum(inner, outer) + hops
 
 
-def send_s(volume: Array, crosses: Array, place: PlaceArrays, knobs: Knobs) -> Array:
+def send_s(volume: Array, crosses: BoolArray, place: PlaceArrays, knobs: Knobs) -> Array:
     """Seconds of sending ``volume`` bytes to one other rank, over the network where ``crosses``."""
     inner = volume / (place.link * knobs.link_share(place)) + knobs.link_latency_s
-    outer = volume / (place.network * knobs.network_share(place) * knobs.pipe_share) + knobs.send_start_s
+    outer = volume / (place.network * knobs.network_share(place) * knobs.pipe_share) + knobs.network_latency_s
     return np.where(crosses, outer, inner)

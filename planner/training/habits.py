@@ -1,4 +1,4 @@
-"""What a training framework does in every step, as facts and not as fitted numbers: kernels that it has, formats, what it overlaps."""
+"""What a training framework does in every step, as arrays of facts (no fitted numbers): kernels, formats, what it overlaps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from planner.training.places import Array
 class HabitArrays:
     """Habits per strategy; shape [M]. Flags are 0 or 1, bytes are per element.
 
-    ``fused_attention``: scores are never written to memory. ``gradient_bytes`` are those of gradients on the wire and in the
-    accumulation buffer, ``gather_bytes`` of gathered parameters. ``shards_per_micro_batch``: fully sharded parameters are gathered
-    (and gradients scattered) for every micro-batch. ``sums_once``: gradients are reduced once per step.
+    See ``Profile`` for each; ``gather_bytes`` are those of gathered parameters, ``accumulate_bytes`` what adding the gradient of
+    one parameter to those of earlier micro-batches moves through memory.
     """
 
     fused_attention: Array
@@ -22,8 +21,12 @@ class HabitArrays:
     sends_by_parts: Array
     accumulate_bytes: Array
     sends_copies_once: Array
+    hides_experts: Array
     held_gradient_bytes: Array
+    counts_process: Array
     spare_buffers: Array
     shard_bytes: Array
     logit_bytes: Array
     selective_drop: Array
+    keeps_gathered: Array
+    gathered_layers: Array

@@ -1,4 +1,6 @@
-"""The fitted constants as the cost formulas use them: numbers for all, arrays for what differs by framework, device and precision."""
+"""The fitted constants as the cost formulas use them: numbers for all, arrays for what differs by framework, device and
+precision.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,16 @@ from planner.training.places import Array, PlaceArrays
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Knobs:
-    """Fitted constants; meanings, units and bounds are in ``constants.json``. Arrays have shape [M]."""
+    """Fitted constants; meanings, units and bounds are in ``constants.json``. Arrays have shape [M] or are numbers for all."""
 
     gemm_rows_half: float
     gemm_columns_half: float
     gpu_kernel_s: float
-    tpu_kernel_s: float
     head_size_half: float
     attention_rows_half: float
     score_passes: float
     stream_passes: float
     column_passes: float
-    head_passes: float
     loss_passes: float
     cast_passes: float
     gpu_link_share: float
@@ -30,16 +30,16 @@ class Knobs:
     gpu_network_share: float
     tpu_network_share: float
     scatter_share: float
+    host_exchange_share: float
     link_latency_s: float
     network_latency_s: float
     shard_interference: float
     context_exposed: float
     expert_exposed: float
-    pipe_exposed: float
+    expert_hidden: float
+    expert_host_s: float
     pipe_share: float
     meeting_s: float
-    send_start_s: float
-    offload_exposed: float
     grouped_share: float
     permute_passes: float
     router_s: float
@@ -48,13 +48,14 @@ class Knobs:
     step_s: float
     micro_batch_s: float
     straggler: float
-    host_s: Array
-    tensor_exposed: Array
-    data_exposed: Array
-    resident_bytes: Array
-    matmul_share: Array
-    attention_share: Array
-    memory_share: Array
+    resident_bytes: float
+    host_s: Array | float
+    tensor_exposed: Array | float
+    data_exposed: Array | float
+    slot_s: Array | float
+    matmul_share: Array | float
+    attention_share: Array | float
+    memory_share: Array | float
 
     def link_share(self, place: PlaceArrays) -> Array:
         """Share of the printed link bandwidth that collectives reach."""

@@ -30,8 +30,8 @@ class LayerArrays:
     """Kinds of layers. Every field has shape [K, M]: K kinds, M models (1, or one per strategy of a table).
 
     Counts are per layer, FLOPs forward per token, widths in elements. ``queries``, ``keys``, ``values`` and ``outputs`` are the
-    columns of all heads, ``latent`` the width of what latent attention keeps beside them. ``fixed_tokens`` is 0 where tokens come from the
-    workload; ``reads_source`` marks an encoder's layers. Kinds with ``num_layers`` 0 are padding.
+    columns of all heads, ``latent`` the width of what latent attention keeps beside them. ``fixed_tokens`` is 0 where tokens
+    come from the workload; ``reads_source`` marks an encoder's layers. Kinds with ``num_layers`` 0 are padding.
     """
 
     num_layers: Array
@@ -195,5 +195,3 @@ def _router_flops(width: int, stack: StackSpec) -> float:
     matrices = 3 if block.gated else 2
     columns = experts.top_k * block.hidden_size + experts.shared_size
     return feed_forward_flops(width, block) - 2.0 * width * matrices * columns
-
-

@@ -47,7 +47,10 @@ def step_memory(question: Question) -> StepMemory:
     first, last = (_stage(question, last=last) for last in (False, True))
     larger = last.total > first.total
     return StepMemory(
-        **{name: np.where(larger, getattr(last, name), getattr(first, name)) for name in ("parameters", "gradients", "optimizer", "activations", "transient", "resident")}
+        **{
+            name: np.where(larger, getattr(last, name), getattr(first, name))
+            for name in ("parameters", "gradients", "optimizer", "activations", "transient", "resident")
+        }
     )
 
 
@@ -70,12 +73,14 @@ def _stage(question: Question, *, last: bool) -> StepMemory:
         optimizer=on_host * divided(np.where(stage == 3, MOMENT_BYTES - habits.shard_bytes, MOMENT_BYTES), 1),
         activations=_activations(question, cut, last=last),
         transient=_transient(question, cut, last=last),
-        resident=question.knobs.resident_bytes * np.ones(len(table)),
+        resident=question.knobs.resident_bytes * habits.counts_process * np.ones(len(table)),
     )
 
 
 def held_parameters(question: Question, *, last: bool) -> tuple[Array, Array]:
-    """Parameters of the first or last stage on one tensor rank, before sharding: those that all tokens pass, and routed experts."""
+    """Parameters of the first or last stage on one tensor rank, before sharding: those that all tokens pass, and routed
+    experts.
+    """
     model, table = question.model, question.table
     layers = model.layers
     here = kinds_of_stage(question, last=last)
@@ -143,7 +148,9 @@ def _activations(question: Question, cut: Cut, *, last: bool) -> Array:
     count = layers.num_layers
     whole = layer_kept(layers, cut, question)
     entry = cut.tokens * cut.width * layers.hidden / cut.stream
-    scores = np.where(question.habits.fused_attention > 0, 0.0, 5.0 * cut.tokens * layers.num_heads / cut.tp * _sequence(layers, cut))
+    scores = np.where(
+        question.habits.fused_attention > 0, 0.0, 5.0 * cut.tokens * layers.num_heads / cut.tp * _sequence(layers, cut)
+    )
     some = np.where(question.habits.fused_attention > 0, whole * (1.0 - question.habits.selective_drop), whole - scores)
     kept = np.where(table.recompute == _FULL, entry, np.where(table.recompute == _SELECTIVE, some, whole))
     kept = np.where(table.offload == _KEPT_ON_HOST, 0.0, kept)
@@ -156,7 +163,7 @@ def _activations(question: Question, cut: Cut, *, last: bool) -> Array:
     flying = np.where(table.pp == 1, 1.0, flying)
     ends = np.where(table.pp > 1, 2.0 * spare * question.model.hidden * cut.tokens[0] * cut.width / cut.stream, 0.0)
     head = _head_bytes(question) if last else np.where(table.pp == 1, _head_bytes(question), 0.0)
-    return ((here * kept).sum(axis=0) + ends) * flying + working + head
+    return np.asarray(((here * kept).sum(axis=0) + ends) * flying + working + head)
 
 
 def _head_bytes(question: Question) -> Array:
@@ -172,9 +179,13 @@ def _transient(question: Question, cut: Cut, *, last: bool) -> Array:
     layers, count = model.layers, model.layers.num_layers
     matrix = 2.0 * layers.hidden * np.where(layers.is_moe > 0, layers.shared_columns, layers.columns) / table.tp
     largest = np.max(np.where(count > 0, matrix, 0.0), axis=0) * habits.gather_bytes
-    table_gradient = np.where((table.pp == 1) | last, model.has_head, 0.0) * model.vocab * model.hidden / table.tp * habits.gather_bytes
+    table_gradient = (
+        np.where((table.pp == 1) | last, model.has_head, 0.0) * model.vocab * model.hidden / table.tp * habits.gather_bytes
+    )
+    whole = sum(held_parameters(question, last=last)) * (habits.gather_bytes * 2.0 + habits.held_gradient_bytes)
+    kept = np.where((habits.keeps_gathered > 0) & (table.pp > 1), whole, 0.0)
     held = layers.dense_parameters / table.tp + layers.expert_parameters / (table.ep * table.etp)
-    gathered = 2.0 * np.max(np.where(count > 0, held, 0.0), axis=0) * habits.gather_bytes
+    gathered = habits.gathered_layers * np.max(np.where(count > 0, held, 0.0), axis=0) * habits.gather_bytes
     ends = np.where((table.pp == 1) | last, model.vocab * model.hidden / table.tp, 0.0) * habits.gather_bytes
     del cut
-    return np.where(table.zero_stage == 3, gathered + ends, largest + table_gradient)
+    return np.asarray(np.where(table.zero_stage == 3, np.maximum(gathered + ends, kept), largest + table_gradient))

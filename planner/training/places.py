@@ -52,8 +52,8 @@ class PlaceArrays:
     def peak_of(self, table: StrategyTable) -> Array:
         """FLOP/s of each strategy's precision, shape [N]."""
         if self.peak.shape[1] == 1:
-            return self.peak[table.precision, 0]
-        return self.peak[table.precision, np.arange(len(table))]
+            return np.asarray(self.peak[table.precision, 0])
+        return np.asarray(self.peak[table.precision, np.arange(len(table))])
 
 
 def place_arrays(
@@ -64,7 +64,9 @@ def place_arrays(
     network: Link | None = None,
     domain: int | None = None,
 ) -> PlaceArrays:
-    """The arrays of one place, M = 1. ``domain`` in devices; by default the device type's domain, at most what a node or slice has."""
+    """The arrays of one place, M = 1. ``domain`` in devices; by default the device type's domain, at most what a node or slice
+    has.
+    """
     wires = link or device.link or _UNNAMED
     outside = network or _UNNAMED_NETWORK
     size = domain or max(1, device.domain_size if device.domain_size > 1 else devices_per_node)
@@ -93,7 +95,9 @@ def joined_places(places: Sequence[PlaceArrays]) -> PlaceArrays:
 
 
 def _link_bandwidth(link: Link, torus: Torus | None) -> float:
-    """All that one device sends at a time; on a grid the links of all axes, which a collective over a whole slice uses at once."""
+    """All that one device sends at a time; on a grid the links of all axes, which a collective over a whole slice uses at
+    once.
+    """
     return link.bandwidth_bytes_per_s if torus is None else torus.num_links * torus.link_bandwidth_bytes_per_s / 2.0
 
 

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from planner.strategies.table import PRECISIONS, RECOMPUTES, SCHEDULES, StrategyTable
 from planner.training.compute import Cut, LayerTime, layer_time
-from planner.training.groups import exchange_s, gather_s, group, reduce_s, send_s
+from planner.training.groups import Group, exchange_s, gather_s, group, reduce_s, send_s
 from planner.training.habits import HabitArrays
 from planner.training.knobs import Knobs
 from planner.training.layers import ModelArrays
@@ -91,60 +92,85 @@ class Exchanges:
         return (count * self.tensor).sum(axis=0), (count * self.context).sum(axis=0), (count * self.expert).sum(axis=0)
 
 
-def step_time(question: Question) -> StepTime:
-    """Time of a step of every strategy."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slot:
+    """Seconds of one micro-batch on one pipeline stage, forward and backward, [N]; exchanges are what stays exposed of them.
+
+    ``layer_s`` is one layer with everything that belongs to it; ``before_s`` and ``after_s`` stand on the first and last stage.
+    ``backward_s`` is the layers' computation of the backward pass, behind which gradients can travel.
+    """
+
+    layer_s: Array
+    before_s: Array
+    after_s: Array
+    tensor_s: Array
+    context_s: Array
+    expert_s: Array
+    shard_s: Array
+    backward_s: Array
+
+
+def slot_time(question: Question) -> Slot:
+    """Time of one micro-batch on the longest stage of every strategy."""
     model, table, place, knobs = question.model, question.table, question.place, question.knobs
     count, cut = model.layers.num_layers, cut_of(question)
     times = layer_time(model.layers, cut, place, question.habits, peak=place.peak_of(table), knobs=knobs)
     full = np.where(table.recompute == _FULL, 1.0, 0.0)
+    stage = question.stage_layers / np.maximum(1.0, count.sum(axis=0))
     compute = (count * (times.forward + times.backward + _again(question, times))).sum(axis=0)
-    host = count.sum(axis=0) * (2.5 + full) * knobs.host_s
-    passes = 2.0 + full
-    dense, experts = stage_parameters(question)
-    added = (dense + experts) * question.habits.accumulate_bytes / (place.memory_bandwidth * knobs.memory_share)
-    tensor, context, expert = (passes * part for part in layer_exchanges(question, cut).over(count))
-    pp, micro = table.pp.astype(np.float64), table.num_micro_batches.astype(np.float64)
-    total = np.maximum(1.0, count.sum(axis=0))
-    stage = question.stage_layers / total
-    before, after = _ends_s(question, cut)
-    busy = _soft_max(compute, host)
+    held = np.where(place.is_tpu > 0, 0.0, model.layers.num_experts / table.ep)
+    host = (2.5 + full) * (count * (knobs.host_s + held * knobs.expert_host_s)).sum(axis=0)
+    tensor, context, expert = ((2.0 + full) * part * stage for part in layer_exchanges(question, cut).over(count))
+    fixed = np.where(place.is_tpu > 0, 0.0, knobs.micro_batch_s) + _slot_s(question)
+    one = _soft_max(compute, host) * stage + tensor + context + expert + _adding_s(question) + fixed
     shard = _shard_s(question)
-    exchanged = tensor + context + expert
-    one = (busy + exchanged) * stage + added + np.where(place.is_tpu > 0, 0.0, knobs.micro_batch_s)
-    exposed_shard = np.maximum(one, shard) - one + knobs.shard_interference * np.minimum(one, shard)
-    exposed_shard = np.where(table.zero_stage == 3, exposed_shard, 0.0)
-    layer_s = (one + exposed_shard) / question.stage_layers
-    even = np.where(pp > 1, _odd_stages(question, total), 0.0)
-    first_or_last = (question.stage_layers - even) * layer_s + np.where(pp > 1, np.maximum(before, after), before + after)
-    slowest = np.maximum(question.stage_layers * layer_s, first_or_last)
-    mean = (total * layer_s + before + after) / pp
-    chunks = table.virtual_stages.astype(np.float64)
-    bubble = (pp - 1.0) / chunks * mean * np.where(table.schedule == _ZERO_BUBBLE, 1.0 / 3.0, 1.0)
-    sends = _sends_s(question, cut) * (micro + (pp - 1.0) / chunks)
-    backward = (count * times.backward).sum(axis=0) * stage
-    reduce = _reduce_s(question, backward)
-    update = _update_s(question)
-    fixed = knobs.step_s
-    nodes = np.maximum(1.0, table.world_size / place.devices_per_node)
-    slow = 1.0 + knobs.straggler * np.log2(nodes)
-    parts = {
-        "tensor_s": micro * tensor * stage,
-        "context_s": micro * context * stage,
-        "expert_s": micro * expert * stage,
-        "shard_s": micro * exposed_shard,
-    }
-    whole = micro * slowest
-    own = whole - sum(parts.values())
-    return StepTime(
-        step_s=slow * (whole + bubble + sends + reduce + update + fixed),
-        compute_s=slow * own,
-        bubble_s=slow * bubble,
-        send_s=slow * sends,
-        reduce_s=slow * reduce,
-        update_s=slow * update,
-        fixed_s=slow * fixed * np.ones_like(whole),
-        **{name: slow * part for name, part in parts.items()},
+    exposed = np.maximum(one, shard) - one + knobs.shard_interference * np.minimum(one, shard)
+    before, after = _ends_s(question, cut)
+    return Slot(
+        layer_s=(one + exposed) / question.stage_layers,
+        before_s=before,
+        after_s=after,
+        tensor_s=tensor,
+        context_s=context,
+        expert_s=expert,
+        shard_s=exposed,
+        backward_s=(count * times.backward).sum(axis=0) * stage,
     )
+
+
+def step_time(question: Question) -> StepTime:
+    """Time of a step of every strategy."""
+    table, place, knobs = question.table, question.place, question.knobs
+    slot = slot_time(question)
+    pp, micro = table.pp.astype(np.float64), table.num_micro_batches.astype(np.float64)
+    chunks = table.virtual_stages.astype(np.float64)
+    total = np.maximum(1.0, question.model.layers.num_layers.sum(axis=0))
+    before, after = slot.before_s, slot.after_s
+    shorter = question.stage_layers - np.where(pp > 1, _odd_stages(question, total), 0.0)
+    end = shorter * slot.layer_s + np.where(pp > 1, np.maximum(before, after), before + after)
+    slowest = np.maximum(question.stage_layers * slot.layer_s, end)
+    mean = (total * slot.layer_s + before + after) / pp
+    bubble = (pp - 1.0) / chunks * mean * np.where(table.schedule == _ZERO_BUBBLE, 1.0 / 3.0, 1.0)
+    slow = 1.0 + knobs.straggler * np.log2(np.maximum(1.0, table.world_size / place.devices_per_node))
+    whole = micro * slowest
+    exchanged = {name: micro * getattr(slot, name) for name in ("tensor_s", "context_s", "expert_s", "shard_s")}
+    parts = exchanged | {
+        "compute_s": whole - sum(exchanged.values()),
+        "bubble_s": bubble,
+        "send_s": _sends_s(question, cut_of(question)) * (micro + (pp - 1.0) / chunks),
+        "reduce_s": reduce_exposed_s(question, slot.backward_s),
+        "update_s": update_s(question),
+        "fixed_s": knobs.step_s * np.ones_like(whole),
+    }
+    parts = {name: slow * seconds for name, seconds in parts.items()}
+    return StepTime(step_s=sum(parts.values(), np.zeros_like(whole)), **parts)
+
+
+def _adding_s(question: Question) -> Array:
+    """Seconds of adding the weight gradients of one micro-batch to those of the others."""
+    dense, experts = stage_parameters(question)
+    bandwidth = question.place.memory_bandwidth * question.knobs.memory_share
+    return (dense + experts) * question.habits.accumulate_bytes / bandwidth
 
 
 def layer_exchanges(question: Question, cut: Cut) -> Exchanges:
@@ -153,7 +179,9 @@ def layer_exchanges(question: Question, cut: Cut) -> Exchanges:
     tp, cp = table.tp.astype(np.float64), table.cp.astype(np.float64)
     stream = cut.tokens * layers.hidden * cut.width
     columns = group(tp, np.ones_like(tp), place)
-    parts = np.where(table.sequence_parallel > 0, 2.0 * gather_s(stream, columns, place, knobs), reduce_s(stream, columns, place, knobs))
+    parts = np.where(
+        table.sequence_parallel > 0, 2.0 * gather_s(stream, columns, place, knobs), reduce_s(stream, columns, place, knobs)
+    )
     dense_blocks = np.where(layers.is_moe > 0, np.where(table.etp > 1, 1.0 + layers.top_k, 1.0), 2.0) + layers.has_cross
     tensor = np.where(tp > 1, parts * knobs.tensor_exposed + knobs.meeting_s, 0.0) * dense_blocks
     heads = (layers.keys + layers.values) * cut.tokens * cp / tp * cut.width
@@ -162,8 +190,12 @@ def layer_exchanges(question: Question, cut: Cut) -> Exchanges:
     copies = cut.tokens * layers.top_k / tp * layers.hidden * cut.width
     members = group(ep, table.etp.astype(np.float64), place)
     once = _distinct_domains(members.outside, layers.top_k)
-    scattered = 2.0 * exchange_s(copies, members, place, knobs, outer_share=np.where(question.habits.sends_copies_once > 0, once, 1.0))
-    expert = np.where(ep > 1, scattered, 0.0) * layers.is_moe * knobs.expert_exposed
+    scattered = 2.0 * exchange_s(
+        copies, members, place, knobs, outer_share=np.where(question.habits.sends_copies_once > 0, once, 1.0)
+    )
+    hidden = (question.habits.hides_experts > 0) & (table.virtual_stages > 1)
+    shown = np.where(hidden, knobs.expert_hidden, knobs.expert_exposed)
+    expert = np.where(ep > 1, scattered, 0.0) * layers.is_moe * shown
     real = layers.num_layers > 0
     return Exchanges(tensor=np.where(real, tensor, 0.0), context=np.where(real, context, 0.0), expert=np.where(real, expert, 0.0))
 
@@ -175,7 +207,9 @@ def _distinct_domains(domains: Array, top_k: Array) -> Array:
 
 
 def _again(question: Question, times: LayerTime) -> Array:
-    """Seconds of what is computed again: everything, or the scores of the attention (a share of the layer where they are fused)."""
+    """Seconds of what is computed again: everything, or the scores of the attention (a share of the layer where they are
+    fused).
+    """
     recompute = question.table.recompute
     some = np.where(question.habits.fused_attention > 0, question.knobs.selective_share * times.forward, times.attention)
     return np.where(recompute == _FULL, times.forward, np.where(recompute == _SELECTIVE, some, 0.0))
@@ -198,21 +232,24 @@ def _ends_s(question: Question, cut: Cut) -> tuple[Array, Array]:
 
 
 def _shard_s(question: Question) -> Array:
-    """Seconds of gathering fully sharded parameters twice and scattering gradients once, for the layers of a stage and one micro-batch."""
-    table, place, knobs, habits = question.table, question.place, question.knobs, question.habits
+    """Seconds of gathering fully sharded parameters twice and scattering gradients once, for the layers of a stage and one
+    micro-batch.
+    """
+    table, place, habits = question.table, question.place, question.habits
     dense, experts = stage_parameters(question)
     tp = table.tp.astype(np.float64)
-    members = group(table.fsdp * table.cp.astype(np.float64), tp, place)
+    members = group(np.asarray(table.fsdp * table.cp, dtype=np.float64), tp, place)
     ep = np.maximum(1.0, table.ep * table.etp.astype(np.float64))
     expert_members = group(np.maximum(1.0, members.size * tp / ep), ep, place)
-    total = 0.0
+    total = np.zeros(len(table))
     for held, ranks in ((dense, members), (experts, expert_members)):
         gathers = 2.0 * _by_layer(gather_s, held * habits.gather_bytes, ranks, question)
         total = total + gathers + _by_layer(gather_s, held * habits.gradient_bytes, ranks, question)
-    return np.where(table.zero_stage == 3, total, 0.0)
+    often = np.where((habits.keeps_gathered > 0) & (table.pp > 1), table.num_micro_batches, 1)
+    return np.where(table.zero_stage == 3, total / often, 0.0)
 
 
-def _by_layer(cost, volume: Array, ranks, question: Question) -> Array:
+def _by_layer(cost: Callable[..., Array], volume: Array, ranks: Group, question: Question) -> Array:
     """The exchange is done layer by layer: the volume is cut, each piece starts anew."""
     pieces = np.maximum(1.0, question.stage_layers)
     return pieces * cost(volume / pieces, ranks, question.place, question.knobs) * (volume > 0)
@@ -231,14 +268,14 @@ def stage_parameters(question: Question) -> tuple[Array, Array]:
     return dense + small + tables / table.tp + model.position_parameters, experts
 
 
-def _reduce_s(question: Question, backward: Array) -> Array:
+def reduce_exposed_s(question: Question, backward: Array) -> Array:
     """Exposed seconds of summing gradients over replicas, once per step, and of gathering updated parameters (ZeRO 1, 2)."""
     table, place, knobs, habits = question.table, question.place, question.knobs, question.habits
     dense, experts = stage_parameters(question)
     tp, cp = table.tp.astype(np.float64), table.cp.astype(np.float64)
     replicas, sharded = table.dp.astype(np.float64), table.fsdp * cp
     ep = np.maximum(1.0, table.ep * table.etp.astype(np.float64))
-    total = 0.0
+    total = np.zeros(len(table))
     for held, inner, width in ((dense, tp, sharded), (experts, ep, np.maximum(1.0, sharded * replicas * tp / ep))):
         is_expert = held is experts
         copies = np.where(is_expert, 1.0, replicas)
@@ -260,12 +297,14 @@ def _reduce_s(question: Question, backward: Array) -> Array:
     return total - hidden
 
 
-def _update_s(question: Question) -> Array:
+def update_s(question: Question) -> Array:
     """Seconds of the optimizer: parameters, gradients and two moments pass through memory."""
     table, place, knobs = question.table, question.place, question.knobs
     dense, experts = stage_parameters(question)
     shards = np.where(table.zero_stage > 0, table.fsdp * table.cp.astype(np.float64), 1.0)
-    own = dense / shards + experts / np.where(table.zero_stage > 0, np.maximum(1.0, shards * table.tp / (table.ep * table.etp)), 1.0)
+    own = dense / shards + experts / np.where(
+        table.zero_stage > 0, np.maximum(1.0, shards * table.tp / (table.ep * table.etp)), 1.0
+    )
     return own * knobs.update_passes * 4.0 / (place.memory_bandwidth * knobs.memory_share)
 
 
@@ -273,9 +312,18 @@ def _sends_s(question: Question, cut: Cut) -> Array:
     """Exposed seconds of handing activations to the next stage and gradients back, for one micro-batch."""
     table, place, knobs = question.table, question.place, question.knobs
     inner = (table.tp * table.cp * table.dp * table.fsdp).astype(np.float64)
-    volume = cut.tokens[-1] * question.model.hidden * cut.width / np.where(question.habits.sends_by_parts > 0, table.tp, cut.stream)
+    volume = (
+        cut.tokens[-1] * question.model.hidden * cut.width / np.where(question.habits.sends_by_parts > 0, table.tp, cut.stream)
+    )
     once = send_s(volume, inner >= place.domain, place, knobs)
-    return np.where(table.pp > 1, 2.0 * table.virtual_stages * once * knobs.pipe_exposed, 0.0)
+    return np.where(table.pp > 1, 2.0 * table.virtual_stages * once, 0.0)
+
+
+def _slot_s(question: Question) -> Array:
+    """Seconds that each micro-batch of a pipeline over several domains waits for its neighbours, whatever is sent."""
+    table, place = question.table, question.place
+    inner = (table.tp * table.cp * table.dp * table.fsdp).astype(np.float64)
+    return np.where((table.pp > 1) & (inner >= place.domain), question.knobs.slot_s, 0.0)
 
 
 def _odd_stages(question: Question, total: Array) -> Array:
