@@ -73,7 +73,8 @@ def estimate_here(settings: Settings, file: Path, inventory_file: Path | None) -
 
 def _basis(settings: Settings, inventory_file: Path | None, now: datetime) -> tuple[Inventory, tuple[ProbeReport, ...]]:
     if inventory_file is not None:
-        return load_inventory(inventory_file, catalogue=dict(bootstrap.device_catalogue()), now=now), ()
+        catalogue = dict(bootstrap.device_catalogue(settings, now=now))
+        return load_inventory(inventory_file, catalogue=catalogue, prices=bootstrap.price_book(settings, now=now), now=now), ()
     return bootstrap.local_inventory(settings, now=now), bootstrap.local_probes(settings)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scheduler.entrypoints.cli.app import new_command
-from scheduler.entrypoints.cli.common import FileArgument, Format, OutputOption, open_session
+from scheduler.entrypoints.cli.common import DeviceFileOption, FileArgument, Format, OutputOption, PriceFileOption, open_session
 from scheduler.entrypoints.cli.exits import CommandError, ExitCode
 from scheduler.entrypoints.cli.output import Column, show_many
 from scheduler.entrypoints.cli.planning import estimate_here, plan_here
@@ -26,10 +26,12 @@ def estimate(
         Path | None, typer.Option("--inventory", metavar="FILE", help="Pools of this file instead of this machine.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most so many, the fastest first.")] = 20,
+    device_file: DeviceFileOption = None,
+    price_file: PriceFileOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Predict memory, step time and cost of every strategy that a job could run with. No solver, no server."""
-    session = open_session(ctx)
+    session = open_session(ctx).with_files(devices=device_file, prices=price_file)
     spec, found = estimate_here(session.settings, file, inventory)
     if not found:
         why = plan_here(session.settings, file, inventory).plan.unplaced[0]

@@ -7,12 +7,9 @@ from datetime import UTC, date, datetime
 import pytest
 
 from planner.devices import (
-    STALE_AFTER_DAYS,
-    age_days,
     catalogue,
     device_type,
     entries,
-    is_stale,
     nearest_name,
     normalised,
     prices,
@@ -20,10 +17,12 @@ from planner.devices import (
 )
 from trimtab.errors import SpecError
 from trimtab.inventory import Market
+from trimtab.prices import STALE_AFTER_DAYS, age_days, is_stale
 
 WANTED = {
     "V100-SXM2-16GB", "V100-SXM2-32GB", "T4-16GB", "A10G-24GB", "L4-24GB", "L40S-48GB", "RTX-4090-24GB", "RTX-5090-32GB",
-    "RTX-6000-Ada-48GB", "A100-SXM4-40GB", "A100-SXM4-80GB", "A100-PCIe-80GB", "H100-SXM5-80GB", "H100-NVL-94GB",
+    "RTX-6000-Ada-48GB", "RTX-3090-24GB", "RTX-2080-Ti-11GB", "Titan-RTX-24GB", "A800-SXM4-80GB",
+    "A100-SXM4-40GB", "A100-SXM4-80GB", "A100-PCIe-80GB", "H100-SXM5-80GB", "H100-NVL-94GB",
     "H100-PCIe-80GB", "H200-SXM5-141GB", "GH200-96GB", "B200-SXM-180GB", "B300-SXM-270GB", "GB200-186GB", "GB300-279GB",
     "MI300X-192GB", "MI325X-256GB", "MI355X-288GB", "TPU-v3", "TPU-v4", "TPU-v5e", "TPU-v5p", "TPU-v6e", "TPU-v7x",
 }  # fmt: skip
