@@ -45,7 +45,7 @@ class RooflineTimes:
         self._device = context.device_type
         self._shares = ROOFLINE[context.device_type.kind]
         self._links = (context.pool.node_link or context.device_type.link, context.network)
-        self._is_usual_network = context.pool.network is None
+        self._pool = context.pool
         self._busy = num_ranks > 1
         self._log = ConstantLog()
         self.overlaps = context.device_type.kind is not DeviceKind.CPU
@@ -85,13 +85,13 @@ class RooflineTimes:
             self._links[0],
             self._shares.link_bandwidth_bytes_per_s,
             self._shares.link_latency_s,
-            figure="link_bandwidth_gb_per_s",
+            figure="link_bandwidth_gb_per_s" if self._links[0] == self._device.link else None,
         )
         outer = self._link(
             self._links[1],
             self._shares.network_bandwidth_bytes_per_s,
             self._shares.network_latency_s,
-            figure="network_bandwidth_gb_per_s" if self._is_usual_network else "",
+            figure="network_bandwidth_gb_per_s" if self._pool.network is None else None,
         )
         seconds = ring_seconds(exchange, span, inner=inner, outer=outer)
         return Seconds(value=seconds, error_frac=self._shares.error_frac.value)
@@ -104,7 +104,7 @@ class RooflineTimes:
             ProbeKernel.RANK_START: self._shares.rank_start_s,
         }.get(kernel)
 
-    def _link(self, link: Link | None, bandwidth: Bounded, latency: Bounded, *, figure: str) -> CollectiveLink:
+    def _link(self, link: Link | None, bandwidth: Bounded, latency: Bounded, *, figure: str | None) -> CollectiveLink:
         share = self._use(self._shares.link_share_frac)
         if link is None:
             return CollectiveLink(bandwidth_bytes_per_s=self._use(bandwidth) * share, latency_s=self._use(latency))
@@ -122,9 +122,13 @@ class RooflineTimes:
             raise ValueError(f"device type {self._device.name} names no peak_flops")
         return self._figure("lowest peak", min(peaks.values()))
 
-    def _figure(self, name: str, value: float, figure: str = "") -> float:
-        """Notes a figure of the device type; ``figure`` is its name in the catalogue, by which its own origin is known."""
-        source = self._device.origins.get(figure, f"{self._device.source}, {self._device.retrieved_on}")
+    def _figure(self, name: str, value: float, figure: str | None = "") -> float:
+        """Notes a figure of the device type; ``figure`` is its name in the catalogue, by which its own origin is known.
+
+        None: it is the pool's own.
+        """
+        usual = ", ".join(part for part in (self._device.source, self._device.retrieved_on) if part)
+        source = f"pool {self._pool.id} of the inventory" if figure is None else self._device.origins.get(figure, usual)
         origin = Origin.MEASURED if "measured" in source else Origin.PUBLISHED
         if source.startswith("assumed"):
             origin = Origin.ASSUMED

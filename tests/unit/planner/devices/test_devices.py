@@ -16,8 +16,9 @@ from planner.devices import (
     prices_of,
 )
 from trimtab.errors import SpecError
-from trimtab.inventory import Market
+from trimtab.inventory import DeviceType, Market
 from trimtab.prices import STALE_AFTER_DAYS, age_days, is_stale
+from trimtab.wire import dumps, loads
 
 WANTED = {
     "V100-SXM2-16GB", "V100-SXM2-32GB", "T4-16GB", "A10G-24GB", "L4-24GB", "L40S-48GB", "RTX-4090-24GB", "RTX-5090-32GB",
@@ -112,6 +113,12 @@ def test_age_of_a_price() -> None:
     assert STALE_AFTER_DAYS == 90
     with pytest.raises(ValueError, match="isoformat"):
         age_days("last week", now)
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_a_device_type_travels_whole(name: str) -> None:
+    made = catalogue()[name]
+    assert loads(DeviceType, dumps(made)) == made
 
 
 @pytest.mark.parametrize("name", ["A100-SXM4-80GB", "H100-SXM5-80GB", "B300-SXM-270GB", "TPU-v5e", "TPU-v6e"])
