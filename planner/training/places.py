@@ -66,7 +66,7 @@ def place_arrays(
 ) -> PlaceArrays:
     """The arrays of one place, M = 1. ``domain`` in devices; by default the device type's domain, at most what a node or slice has."""
     wires = link or device.link or _UNNAMED
-    outside = network or _UNNAMED_NETWORK
+    outside = network or device.network or _UNNAMED_NETWORK
     size = domain or max(1, device.domain_size if device.domain_size > 1 else devices_per_node)
 
     def single(value: float) -> Array:

@@ -101,16 +101,17 @@ class _Merging:
         return out
 
     def _check_names(self, where: str, part: Raw, name: str) -> None:
-        if name in self._names:
+        if name in self._names.values():
             self._reading.problem(f"{where}.name", f"'{name}' is there twice", allowed="each type once")
             return
-        self._names[name] = where
-        for alias in part.get("aliases", ()):
-            other = self._known.find(alias)
-            if other is not None and other["name"] != name:
-                self._reading.problem(
-                    f"{where}.aliases", f"'{alias}' is a spelling of {other['name']}", allowed="spellings of this type alone"
-                )
+        for spelled in (name, *part.get("aliases", ())):
+            other = self._known.find(spelled)
+            owner = str(other["name"]) if other else self._names.setdefault(_plain(spelled), name)
+            if owner != name:
+                key = "name" if spelled == name else "aliases"
+                message = f"'{spelled}' is a spelling of {owner}"
+                self._reading.problem(f"{where}.{key}", message, allowed="spellings of this type alone")
+        self._names[_plain(name)] = name
 
     def _check_whole(self, where: str, part: Raw, merged: dict[str, Any], is_known: bool) -> None:
         missing = [key for key in _NEEDED if not merged.get(key)]
@@ -147,6 +148,11 @@ class _Merging:
     def _suggestion(self, name: str) -> str | None:
         nearest = self._known.nearest(name)
         return f"'{nearest}'" if nearest else None
+
+
+def _plain(name: str) -> str:
+    """A name as it is compared: case and separators make no difference."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _whose(is_known: bool, group: str) -> str:

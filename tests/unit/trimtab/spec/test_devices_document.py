@@ -118,6 +118,8 @@ def test_without_a_file_the_catalogue_is_all_there_is() -> None:
         ("date: 2026-11-03", "date: 2027-01-01", ["devices[0].peak_tflops.bf16.date: 2027-01-01 is yet to come"]),
         ("name: NPU-9", "name: H100-SXM5-80GB", ["devices[1].name: 'H100-SXM5-80GB' is there twice"]),
         ("[npu9, Neural 9]", "[A100]", ["devices[1].aliases: 'A100' is a spelling of A100-SXM4-40GB"]),
+        ("name: Grid-1", "name: npu 9", ["devices[2].name: 'npu 9' is a spelling of NPU-9"]),
+        ("name: Grid-1", "name: Grid-1\n    aliases: [NEURAL-9]", ["devices[2].aliases: 'NEURAL-9' is a spelling of NPU-9"]),
         ("axes: 8x8", "axes: 2x8x8", ["devices.yaml:21:12: devices[2].torus", "one length"]),
         ("axes: 8x8", "axes: 8-8", ["devices[2].torus.axes: found '8-8'", "4x4x8"]),
         ("ring_length: 8, ", "", ["devices[2].torus.ring_length: missing"]),
