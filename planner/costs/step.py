@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 FRAMEWORKS = ("trimtab",)
 """Trainers whose habits the model mirrors."""
-_FIXED_SOURCE = "rank start, evaluations and checkpoints"
+_FIXED_SOURCE = "rank start, evaluations and checkpoints, written as"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,9 @@ def predict(*, model: ModelSpec, train: TrainWorkload, strategy: Strategy, conte
         memory=memory,
         parts=parts,
         constants=log.all(),
-        fixed_s=Estimate.within(sum(part.seconds for part in fixed), 0.5, origin=Origin.ASSUMED, source=_FIXED_SOURCE),
+        fixed_s=Estimate.within(
+            sum(part.seconds for part in fixed), 0.5, origin=Origin.ASSUMED, source=f"{_FIXED_SOURCE} {storage.source}"
+        ),
         fixed_parts=fixed,
         checkpoint_s=storage.checkpoint_s,
         restart_read_s=storage.restart_read_s,

@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageTimes:
-    """Seconds of one checkpoint, of reading it at a restart, and of the input of one step (0 where storage is not known)."""
+    """Seconds of one checkpoint, of reading it at a restart, and of the input of one step (0 where storage is not known).
 
+    ``source`` says where the bandwidth of writing comes from.
+    """
+
+    source: str
     checkpoint_s: float
     restart_read_s: float
     input_s: float
@@ -39,14 +43,15 @@ def storage_times(
     nodes = max(1, context.shape.num_nodes)
     num_bytes = whole_state_bytes(strategy, memory)
     write, read = _bandwidth("write", context, nodes), _bandwidth("read", context, nodes)
-    usual = CHECKPOINT_BYTES_PER_S.constant()
+    write, usual_read = write or CHECKPOINT_BYTES_PER_S.constant(), CHECKPOINT_BYTES_PER_S.constant()
     input_s = 0.0
     if read is not None:
         readers = min(nodes, strategy.data_ranks)
         input_s = train.tokens_per_step * log.note(TOKEN_BYTES.constant()) / (readers * read.value)
     return StorageTimes(
-        checkpoint_s=num_bytes / (nodes * log.note(write or usual)),
-        restart_read_s=num_bytes / (nodes * log.note(read or usual)),
+        source=f"{write.origin}: {write.source}" if not write.source.startswith(write.origin) else write.source,
+        checkpoint_s=num_bytes / (nodes * log.note(write)),
+        restart_read_s=num_bytes / (nodes * log.note(read or usual_read)),
         input_s=input_s,
     )
 

@@ -42,7 +42,7 @@ def test_files_of_devices_and_prices(tmp_path: Path) -> None:
         ("TRIMTAB_PLAN_SECONDS", "nan"),
         ("TRIMTAB_PLAN_SECONDS", "soon"),
         ("TRIMTAB_DEVICES", "/nowhere/devices.yaml"),
-        ("TRIMTAB_PRICES", "/tmp"),
+        ("TRIMTAB_PRICES", "/"),
     ],
 )
 def test_a_wrong_value_names_its_variable_and_what_is_allowed(name: str, value: str) -> None:

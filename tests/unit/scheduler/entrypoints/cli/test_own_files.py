@@ -123,3 +123,16 @@ def test_a_plan_warns_of_an_old_price_and_shows_origin_time_and_cost_of_checkpoi
     assert "days old (their page (acme eu-1), 2026-01-02)" in said
     assert "last checkpoint" in said
     assert "npu.yaml: its sheet" in said
+
+
+def test_an_estimate_says_how_checkpoints_are_written_and_that_a_price_is_old(capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--inventory", "inventory.yaml", "--device-file", "npu.yaml", "--price-file", "own-prices.yaml"]
+    assert run(["estimate", "job.yaml", *files, "-o", "wide", "--limit", "1"]) == 0
+    said = capsys.readouterr()
+    assert "BESIDE STEPS" in said.out
+    assert "checkpoints, written as assumed: hash, write and sync to a local disk" in said.out
+    assert "offer one/spot: its price is" in said.err
+    text = INVENTORY.replace("nodes: 1,", "nodes: 1, storage: {local_write: 9 GB/s, source: measured with fio},")
+    Path("inventory.yaml").write_text(text)
+    assert run(["estimate", "job.yaml", *files, "-o", "wide", "--limit", "1"]) == 0
+    assert "checkpoints, written as measured: inventory.yaml: measured with fio" in capsys.readouterr().out
