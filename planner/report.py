@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from planner.candidates.generate import CandidateSet, Scored
-from planner.devices.prices import STALE_AFTER_DAYS, age_days
 from planner.formulation.columns import Column, UnitColumns
 from planner.formulation.constants import objective_constants
 from planner.formulation.objective import PART_NAMES, column_parts
@@ -14,6 +13,7 @@ from trimtab.ids import OfferId
 from trimtab.inventory import Offer
 from trimtab.jobspec import JobKind
 from trimtab.plan import Assignment, Candidate, ObjectivePart, PlanningProblem, Rejection, RejectionReason
+from trimtab.prices import STALE_AFTER_DAYS, age_days
 
 NUM_ALTERNATIVES = 2
 FEW_STEPS_PER_DATA_RANK = 20

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,11 @@ from trimtab.fingerprint import node_facts
 from trimtab.inventory import DeviceType, Inventory, ProbeReport
 from trimtab.jobspec import JobSpec
 from trimtab.plan import Candidate, Plan, PlanningProblem
+from trimtab.prices import PriceBook
 from trimtab.processes import boot_id
 
 if TYPE_CHECKING:
+    from scheduler.adapters.devices.own import Change, Entries
     from scheduler.adapters.local.machine import LocalMachine
     from scheduler.service.control import ControlPlane
 
@@ -48,30 +50,70 @@ def estimate_here(spec: JobSpec, inventory: Inventory, probes: Sequence[ProbeRep
     return estimate(spec, inventory, probes)
 
 
-def device_catalogue() -> Mapping[str, DeviceType]:
-    """Device types that are known without being described, by their names and other spellings."""
-    from planner.devices.catalogue import catalogue, spellings
+def device_entries(settings: Settings, *, now: datetime) -> Entries:
+    """The catalogue with the user's own device types. Raises SpecError with every problem of the user's file."""
+    from scheduler.adapters.devices.own import all_entries
 
-    known = catalogue()
-    others = {alias: known[name] for name, aliases in spellings().items() for alias in aliases if " " not in alias}
-    return {**others, **known}
+    return all_entries(device_file(settings), now=now)
+
+
+def device_catalogue(settings: Settings, *, now: datetime) -> Mapping[str, DeviceType]:
+    """Device types that are known without being described in an inventory, by their names and other spellings."""
+    from scheduler.adapters.devices.own import types_by_spelling
+
+    return types_by_spelling(device_entries(settings, now=now))
+
+
+def device_changes(settings: Settings, *, now: datetime) -> tuple[Change, ...]:
+    """The figures of device types that the user's file states."""
+    from scheduler.adapters.devices.own import changes
+
+    return changes(device_entries(settings, now=now))
+
+
+def price_book(settings: Settings, *, now: datetime) -> PriceBook:
+    """The user's prices of device types, before the bundled ones. Raises SpecError with every problem of the user's file."""
+    from scheduler.adapters.devices.own import price_book as with_bundled
+
+    return with_bundled(_prices(settings).refresh(now).devices)
+
+
+def device_file(settings: Settings) -> Path | None:
+    """The user's file of device types: the one that was named, else the one of the state folder, if it is there."""
+    return settings.devices or (settings.home.devices if settings.home.devices.exists() else None)
+
+
+def price_file(settings: Settings) -> Path:
+    """The user's file of prices: the one that was named, else the one of the state folder, which need not be there."""
+    return settings.prices or settings.home.prices
 
 
 def local_machine(settings: Settings) -> LocalMachine:
     """This machine, with its probe reports."""
+    from scheduler.adapters.local import nvidia
     from scheduler.adapters.local.machine import LocalMachine
 
     return LocalMachine(
         cpu_devices=settings.cpu_devices,
         reports=ProbeFolder(settings.home.probes).reports,
         fingerprint=node_facts().fingerprint(),
+        gpus=lambda: nvidia.look(known=lambda: device_entries(settings, now=datetime.now(UTC))),
     )
 
 
 def local_inventory(settings: Settings, *, now: datetime) -> Inventory:
     """The devices of this machine as they are now, with the user's prices. Read-only."""
     found = local_machine(settings).inventory(now)
-    return replace(found, offers=tuple(FilePrices(_price_file(settings.home)).offers(now, found)))
+    return replace(found, offers=tuple(_prices(settings).offers(now, found)))
+
+
+def _prices(settings: Settings) -> FilePrices:
+    def name_of(spelled: str) -> str:
+        from scheduler.adapters.devices.own import resolver
+
+        return resolver(lambda: device_entries(settings, now=datetime.now(UTC)))(spelled)
+
+    return FilePrices(price_file(settings), resolve=name_of)
 
 
 def local_probes(settings: Settings) -> tuple[ProbeReport, ...]:
@@ -127,7 +169,7 @@ def build_control(settings: Settings, *, version: str) -> ControlBundle:
             store=store,
             executor=executor,
             planner=planner,
-            prices=FilePrices(_price_file(home)),
+            prices=_prices(settings),
             logs=FolderLogs(home),
             artifacts=FolderArtifacts(home),
             probes=ProbeFolder(home.probes),
@@ -175,10 +217,6 @@ def _credential_key(home: Home) -> bytes:
         key = secrets.token_bytes(_KEY_BYTES)
         write_atomically(path, key)
     return key
-
-
-def _price_file(home: Home) -> Path:
-    return home.path / "prices.yaml"
 
 
 def _warnings() -> tuple[str, ...]:

@@ -18,6 +18,8 @@ ENV_PLAN_SECONDS = "TRIMTAB_PLAN_SECONDS"
 ENV_SERVER = "TRIMTAB_SERVER"
 ENV_SHARED_SOCKET = "TRIMTAB_SHARED_SOCKET"
 ENV_SHARED_GROUP = "TRIMTAB_SHARED_GROUP"
+ENV_DEVICES = "TRIMTAB_DEVICES"
+ENV_PRICES = "TRIMTAB_PRICES"
 
 MAX_SOCKET_PATH_BYTES = 100  # the kernel's limit is 107 with the final zero; agents.sock must fit too
 DEFAULT_PLAN_SECONDS = 10.0
@@ -65,6 +67,16 @@ class Home:
         return self.path / "probes"
 
     @property
+    def devices(self) -> Path:
+        """The user's own device types, if there is such a file."""
+        return self.path / "devices.yaml"
+
+    @property
+    def prices(self) -> Path:
+        """The user's own prices, if there is such a file."""
+        return self.path / "prices.yaml"
+
+    @property
     def jobs(self) -> Path:
         """Folder of checkpoints, orders and logs."""
         return self.path / "jobs"
@@ -100,6 +112,7 @@ class Settings:
 
     ``runtime_python`` is the interpreter of our own workers (it has torch); empty: the one that runs now. ``share``: the queue is
     opened to a group. ``server``: the socket of somebody else's control process, to be used instead of an own one.
+    ``devices`` and ``prices``: files of own device types and prices, instead of those in the state folder.
     """
 
     home: Home
@@ -108,6 +121,8 @@ class Settings:
     plan_seconds: float = DEFAULT_PLAN_SECONDS
     share: Share | None = None
     server: Path | None = None
+    devices: Path | None = None
+    prices: Path | None = None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -119,6 +134,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         plan_seconds=_seconds(environment, ENV_PLAN_SECONDS, DEFAULT_PLAN_SECONDS),
         share=_share(environment),
         server=_server(environment),
+        devices=_file(environment, ENV_DEVICES),
+        prices=_file(environment, ENV_PRICES),
     )
 
 
@@ -173,6 +190,16 @@ def _share(environment: Mapping[str, str]) -> Share | None:
 def _server(environment: Mapping[str, str]) -> Path | None:
     text = environment.get(ENV_SERVER, "")
     return _socket_path(ENV_SERVER, text.removeprefix("unix:")) if text else None
+
+
+def _file(environment: Mapping[str, str], name: str) -> Path | None:
+    text = environment.get(name, "")
+    if not text:
+        return None
+    path = Path(text).expanduser().absolute()
+    if not path.is_file():
+        raise _wrong(name, f"found {text!r}, which is no file", "the path of a file, or nothing for the one in the state folder")
+    return path
 
 
 def _socket_path(name: str, text: str) -> Path:

@@ -27,6 +27,16 @@ stand here. Links are one way, as all that one device sends; where a vendor prin
 Memory is in GiB: data sheets print GB for memory that is built in binary sizes, and ECC and the driver keep a few percent of
 it. On a machine that Trimtab can see, the memory that is there counts, and what `trimtab probe` measured goes before any figure
 of this page. A figure marked with * was printed by nobody: its source says what was assumed.
+
+Your own figures and types go into a file: [Device file](job-file.md#device-file).
+"""
+_NODES = """\
+## Nodes
+
+What joins the usual nodes (one device's share, one way), and what such a node reads and writes in all. The planner takes the
+network where an inventory names none; a pool's `storage` goes before these figures. A checkpoint takes the bytes of the state
+over nodes times write bandwidth, reading it at a restart likewise: one node uses its own disks, several use storage on the
+network. "To a device" is the way between host memory and one device.
 """
 _TORUS = """\
 ## Grids
@@ -41,7 +51,8 @@ def page() -> str:
     """The whole page."""
     known = list(entries().values())
     parts = [_INTRODUCTION, "## Memory and links\n", _memory_table(known), "## Dense peaks in TFLOP/s\n", _peak_table(known)]
-    parts += [_TORUS, _torus_table(known), "## Names\n", _name_table(known), "## Sources\n", _source_table(known)]
+    parts += [_NODES, _node_table(known), _TORUS, _torus_table(known)]
+    parts += ["## Names\n", _name_table(known), "## Sources\n", _source_table(known)]
     return "\n".join(parts)
 
 
@@ -65,6 +76,22 @@ def _peak_table(known: Iterable[CatalogueEntry]) -> str:
 
     columns: dict[str, Callable[[CatalogueEntry], str]] = {"Device": lambda e: str(e.device_type.name)}
     return _table({**columns, **{precision: column(precision) for precision in PEAKS}}, known)
+
+
+def _node_table(known: Iterable[CatalogueEntry]) -> str:
+    columns: dict[str, Callable[[CatalogueEntry], str]] = {
+        "Device": lambda e: str(e.device_type.name),
+        "Network": lambda e: e.device_type.network.name if e.device_type.network else "",
+        "GB/s": lambda e: _shown(e, "network_bandwidth_gb_per_s"),
+        "Latency, µs": lambda e: _shown(e, "network_latency_us"),
+        "Own disks, GB/s read": lambda e: _shown(e, "storage_local_read_gb_per_s"),
+        "write": lambda e: _shown(e, "storage_local_write_gb_per_s"),
+        "Network storage, GB/s read": lambda e: _shown(e, "storage_network_read_gb_per_s"),
+        "write ": lambda e: _shown(e, "storage_network_write_gb_per_s"),
+        "Host memory, GiB": lambda e: _shown(e, "storage_host_memory_gib"),
+        "To a device, GB/s": lambda e: _shown(e, "storage_host_link_gb_per_s"),
+    }
+    return _table(columns, known)
 
 
 def _torus_table(known: Iterable[CatalogueEntry]) -> str:
@@ -119,7 +146,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _shown(entry: CatalogueEntry, name: str) -> str:
-    figure = next((figure for figure in entry.figures if figure.name == name), None)
+    figure = entry.figure(name)
     return "" if figure is None else _number(figure) + (" *" if figure.is_assumed else "")
 
 

@@ -49,6 +49,24 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """How one node reads and writes data: its own disks, storage on the network, its memory, and the way from there to a device.
+
+    Bandwidths in bytes/s; ``host_link_bytes_per_s`` is that of one device, one way. None: not known. ``source`` and
+    ``retrieved_on`` (ISO date) are those of the figure that is trusted least.
+    """
+
+    local_read_bytes_per_s: float | None = None
+    local_write_bytes_per_s: float | None = None
+    network_read_bytes_per_s: float | None = None
+    network_write_bytes_per_s: float | None = None
+    host_memory_bytes: int | None = None
+    host_link_bytes_per_s: float | None = None
+    source: str = ""
+    retrieved_on: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Torus:
     """How devices are joined on a grid (TPU): two links along each axis, and which parts of the grid can be had as a slice.
 
@@ -102,8 +120,10 @@ class DeviceType:
 
     ``peak_flops`` maps a precision (``fp32``, ``bf16`` ...) to dense FLOP/s of one device; ``memory_bandwidth`` in bytes/s;
     ``link`` is all that one device can send to the others of its domain of ``domain_size``, ``torus`` how that splits over
-    neighbours where they are joined on a grid; ``devices_per_node`` is that of the usual node, where there is one;
-    ``source`` and ``retrieved_on`` (ISO date) say where the figures come from.
+    neighbours where they are joined on a grid; ``devices_per_node`` is that of the usual node, where there is one; ``network``
+    joins such nodes where nothing else is said (one device's share of it), ``storage`` is what such a node reads and writes.
+    ``source`` and ``retrieved_on`` (ISO date) say where the figures come from, ``origins`` by figure where it comes from
+    elsewhere: "document, date" by the names of ``docs/devices.md`` (``peak_bf16_tflops``).
     """
 
     name: DeviceTypeName
@@ -117,6 +137,9 @@ class DeviceType:
     domain_size: int = 1
     devices_per_node: int | None = None
     torus: Torus | None = None
+    network: Link | None = None
+    storage: Storage | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +173,7 @@ class Pool:
     """One homogeneous set of nodes in one zone.
 
     ``nodes`` lists known machines; a pool described by a person has none and says ``num_nodes``. ``node_link`` joins the
-    devices of
-    one node, ``network`` the nodes.
+    devices of one node, ``network`` the nodes; ``storage`` is what one node reads and writes. None: as the device type says.
     """
 
     id: PoolId
@@ -162,6 +184,7 @@ class Pool:
     nodes: tuple[Node, ...] = ()
     node_link: Link | None = None
     network: Link | None = None
+    storage: Storage | None = None
 
     @property
     def num_devices(self) -> int:

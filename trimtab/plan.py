@@ -76,7 +76,11 @@ class TimePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A job on an offer in a shape with a strategy, with predicted time, memory and cost."""
+    """A job on an offer in a shape with a strategy, with predicted time, memory and cost.
+
+    ``time_parts`` add up to a step, ``run_parts`` to what the run takes beside its steps. ``input_s`` is what reading the samples
+    of a step takes, beside the step before it; ``restart_read_s`` what reading the last checkpoint adds to a restart.
+    """
 
     unit_id: UnitId
     offer_id: OfferId
@@ -90,6 +94,9 @@ class Candidate:
     memory: tuple[RankMemory, ...] = ()
     fit: FitVerdict = FitVerdict.FITS
     time_parts: tuple[TimePart, ...] = ()
+    run_parts: tuple[TimePart, ...] = ()
+    input_s: float = 0.0
+    restart_read_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

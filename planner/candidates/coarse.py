@@ -56,7 +56,7 @@ def coarse_step_s(question: Question, context: DeviceContext, strategy: Strategy
 def _link(context: DeviceContext, num_ranks_inside: int) -> Link:
     """The slowest link of a group whose ranks, with all ranks inside it, span ``num_ranks_inside`` neighbours."""
     if num_ranks_inside > context.shape.devices_per_node:
-        return context.pool.network or _FALLBACK_LINK
+        return context.network or _FALLBACK_LINK
     return context.pool.node_link or context.device_type.link or _FALLBACK_LINK
 
 

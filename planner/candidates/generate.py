@@ -25,8 +25,8 @@ from planner.strategies.space import Question
 from trimtab.estimate import Constant, Estimate, Origin
 from trimtab.ids import DeviceTypeName, PoolId
 from trimtab.inventory import Inventory, Offer, Pool, ProbeReport, Shape
-from trimtab.jobspec import JobKind, JobSpec
-from trimtab.plan import Candidate, FitVerdict, PlanRequest, Rejection, RejectionReason
+from trimtab.jobspec import CheckpointPolicy, JobKind, JobSpec
+from trimtab.plan import Candidate, FitVerdict, PlanRequest, Rejection, RejectionReason, TimePart
 from trimtab.strategy import Strategy
 
 SECONDS_PER_HOUR = 3600.0
@@ -133,7 +133,15 @@ def train_candidate(request: PlanRequest, offer: Offer, *, shape: Shape, judged:
     assert request.spec.train is not None
     prediction = judged.prediction
     startup_s = offer.startup_s if shape.num_nodes > offer.nodes_now else 0.0
-    total = run_time(prediction.step_s, request.spec.train.num_steps, fixed=prediction.fixed_s, startup_s=startup_s)
+    num_steps = request.spec.train.num_steps
+    saving_s = num_checkpoints(request.spec.checkpoint, num_steps, prediction.step_s.value) * prediction.checkpoint_s
+    fixed = more_fixed(prediction.fixed_s, saving_s)
+    total = run_time(prediction.step_s, num_steps, fixed=fixed, startup_s=startup_s)
+    run_parts = (
+        *prediction.fixed_parts,
+        TimePart(name="checkpoints on the way", seconds=saving_s),
+        TimePart(name="start of the nodes", seconds=startup_s),
+    )
     price = offer.price_usd_per_device_hour * shape.num_devices
     candidate = Candidate(
         unit_id=request.unit_id,
@@ -148,6 +156,9 @@ def train_candidate(request: PlanRequest, offer: Offer, *, shape: Shape, judged:
         memory=prediction.memory,
         fit=judged.fit,
         time_parts=prediction.parts,
+        run_parts=tuple(part for part in run_parts if part.seconds > 0.0),
+        input_s=prediction.input_s,
+        restart_read_s=prediction.restart_read_s,
     )
     return Scored(
         candidate=candidate,
@@ -156,6 +167,18 @@ def train_candidate(request: PlanRequest, offer: Offer, *, shape: Shape, judged:
         constants=prediction.constants,
         violations=violations(request, candidate),
     )
+
+
+def num_checkpoints(policy: CheckpointPolicy, num_steps: int, step_s: float) -> int:
+    """Checkpoints that fall due during a run, beside the one at its end: by steps or by time, whichever is more often."""
+    by_steps = (num_steps - 1) // policy.every_steps if policy.every_steps > 0 else 0
+    by_time = int(num_steps * step_s / policy.every_s) if policy.every_s > 0.0 else 0
+    return min(max(by_steps, by_time), max(0, num_steps - 1))
+
+
+def more_fixed(fixed: Estimate, seconds: float) -> Estimate:
+    """The fixed part with the time of checkpoints on the way, known as well as the rest of it."""
+    return fixed.scaled((fixed.value + seconds) / fixed.value) if fixed.value > 0.0 else fixed
 
 
 def run_time(step: Estimate, num_steps: int, *, fixed: Estimate, startup_s: float) -> Estimate:

@@ -134,6 +134,7 @@ SEQUENCE_MEMORY_ERROR_FRAC = _assumed(
     "error of the memory model, sequence parallel", 0.3, 0.1, 0.5, "gathered parts outlive their use by an unmodelled time"
 )
 CHECKPOINT_BYTES_PER_S = _assumed("checkpoint bandwidth", 200e6, 20e6, 5e9, "hash, write and sync to a local disk")
+TOKEN_BYTES = _assumed("bytes of a token", 4.0, 1.0, 8.0, "token ids of 32 bits")
 CHECKPOINT_EVERY_S = _assumed("checkpoint interval", 60.0, 1.0, 3600.0, "default checkpoint policy")
 EVALUATION_BATCHES = _assumed("evaluation batches", 8.0, 1.0, 64.0, "global batches of one evaluation")
 RESIDENT_BYTES: dict[DeviceKind, Bounded] = {

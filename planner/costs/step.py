@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from planner.costs.collectives import group_spans
-from planner.costs.constants import CHECKPOINT_BYTES_PER_S, EVALUATION_BATCHES
+from planner.costs.constants import EVALUATION_BATCHES
 from planner.costs.memory import rank_memory
 from planner.costs.micro_batch import StageTime, StageTimer, TimeSum
 from planner.costs.pipeline import pipeline_seconds
 from planner.costs.probed import ProbedTimes
 from planner.costs.roofline import RooflineTimes
 from planner.costs.stages import build_stages
+from planner.costs.storage import StorageTimes, storage_times
 from planner.costs.types import ConstantLog, Exchange, Prediction, Work
 from planner.costs.update import reduction_seconds, update_seconds
 from trimtab.estimate import Estimate, Origin
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from planner.costs.stages import Stage
     from planner.costs.types import DeviceContext, KernelTimes, RankSpan
     from trimtab.model import ModelSpec
-    from trimtab.plan import RankMemory
     from trimtab.strategy import Strategy
     from trimtab.workload import TrainWorkload
 
 FRAMEWORKS = ("trimtab",)
 """Trainers whose habits the model mirrors."""
+_FIXED_SOURCE = "rank start, evaluations and checkpoints, written as"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +62,29 @@ def predict(*, model: ModelSpec, train: TrainWorkload, strategy: Strategy, conte
     memory = tuple(rank_memory(stage, train, strategy, kind=context.device_type.kind, log=log) for stage in stages)
     problem = _Problem(train=train, strategy=strategy, times=times, spans=spans)
     parts, error_s = _parts(stages, stage_times, problem)
+    storage = storage_times(train, strategy, context, memory=memory, log=log)
+    wait_s = storage.input_s - sum(part.seconds for part in parts)
+    if wait_s > 0.0:
+        parts = (*parts, TimePart(name="wait for input", seconds=wait_s))
     total = sum(part.seconds for part in parts)
     for constant in times.constants():
         log.note(constant)
     origin = Origin.MEASURED if context.probe else Origin.ASSUMED
     source = f"probe {context.probe.fingerprint}" if context.probe else "roofline of the device type"
     share = error_s / total if total else 0.0
+    fixed = _fixed(train, strategy, times, total=total, storage=storage, log=log)
     return Prediction(
         step_s=Estimate.within(total, min(share, 0.9), origin=origin, source=source),
         memory=memory,
         parts=parts,
         constants=log.all(),
-        fixed_s=_fixed(train, strategy, times, total=total, memory=memory, log=log),
+        fixed_s=Estimate.within(
+            sum(part.seconds for part in fixed), 0.5, origin=Origin.ASSUMED, source=f"{_FIXED_SOURCE} {storage.source}"
+        ),
+        fixed_parts=fixed,
+        checkpoint_s=storage.checkpoint_s,
+        restart_read_s=storage.restart_read_s,
+        input_s=storage.input_s,
     )
 
 
@@ -121,14 +133,17 @@ def _fixed(
     times: KernelTimes,
     *,
     total: float,
-    memory: tuple[RankMemory, ...],
+    storage: StorageTimes,
     log: ConstantLog,
-) -> Estimate:
-    """Start of the ranks, evaluations (a forward pass is a third of a step) and one closing checkpoint."""
+) -> tuple[TimePart, ...]:
+    """Start of the ranks, evaluations (a forward pass is a third of a step), input of the first step, one closing checkpoint."""
     start = times.kernel(Work(kernel=ProbeKernel.RANK_START, shape=()), strategy.precision)
     evaluations = train.num_steps // train.evaluate_every_steps if train.evaluate_every_steps else 0
     batches = log.note(EVALUATION_BATCHES.constant())
-    state = sum(entry.parameters_bytes + entry.optimizer_bytes for entry in memory) * strategy.tp
-    checkpoint_s = state / log.note(CHECKPOINT_BYTES_PER_S.constant())
-    seconds = start.value + (evaluations + 1) * batches * total / 3.0 + checkpoint_s
-    return Estimate.within(seconds, 0.5, origin=Origin.ASSUMED, source="rank start, evaluations and the last checkpoint")
+    parts = (
+        TimePart(name="start of the ranks", seconds=start.value),
+        TimePart(name="evaluation", seconds=(evaluations + 1) * batches * total / 3.0),
+        TimePart(name="first input", seconds=storage.input_s),
+        TimePart(name="last checkpoint", seconds=storage.checkpoint_s),
+    )
+    return tuple(part for part in parts if part.seconds != 0.0)

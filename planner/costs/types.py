@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trimtab.estimate import Constant, Estimate
-    from trimtab.inventory import DeviceType, Pool, ProbeKernel, ProbeReport, Shape
+    from trimtab.inventory import DeviceType, Link, Pool, ProbeKernel, ProbeReport, Shape
     from trimtab.plan import RankMemory, TimePart
     from trimtab.strategy import Precision
 
@@ -29,13 +29,20 @@ class DeviceContext:
     framework: str = "trimtab"
     memo: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def network(self) -> Link | None:
+        """What joins the nodes: the pool's network, else the usual one of the device type."""
+        return self.pool.network or self.device_type.network
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """Predicted step of one strategy.
 
     ``parts`` add up to ``step_s.value``. ``memory`` has one entry per pipeline stage. ``fixed_s`` is what a whole run costs
-    beside its steps: start-up, evaluation, checkpoints. ``constants`` are those that were really used.
+    beside its steps: start-up, evaluation, the last checkpoint, part by part in ``fixed_parts``. One checkpoint takes
+    ``checkpoint_s``, reading it at a restart ``restart_read_s``, the input of one step ``input_s``, read ahead of it.
+    ``constants`` are those that were really used.
     """
 
     step_s: Estimate
@@ -43,6 +50,10 @@ class Prediction:
     parts: tuple[TimePart, ...]
     constants: tuple[Constant, ...]
     fixed_s: Estimate
+    fixed_parts: tuple[TimePart, ...] = ()
+    checkpoint_s: float = 0.0
+    restart_read_s: float = 0.0
+    input_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from planner.devices.entry import CatalogueEntry, Cited, entry_of
+from planner.devices.entry import CatalogueEntry, entry_of
 from planner.devices.names import nearest, resolve
 from trimtab.errors import Problem, SpecError
 from trimtab.inventory import DeviceType
@@ -18,17 +18,33 @@ _FILE = Path(__file__).with_name("catalogue.json")
 
 
 @cache
-def entries() -> Mapping[str, CatalogueEntry]:
-    """All entries by canonical name."""
+def raw_entries() -> Mapping[str, Mapping[str, Any]]:
+    """What ``catalogue.json`` says of each device type, by canonical name: its keys, every figure with its source and date."""
     document = json.loads(_FILE.read_text(encoding="utf-8"))
     sources: dict[str, dict[str, str]] = document["sources"]
 
-    def cite(pair: list[Any]) -> Cited:
-        value, source = pair
-        return value, sources[source]["title"], sources[source]["date"]
+    def cited(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: cited(item) for key, item in value.items()}
+        if isinstance(value, list) and len(value) == 2 and value[1] in sources:
+            return value[0], sources[value[1]]["title"], sources[value[1]]["date"]
+        return value
 
-    found = (entry_of(raw, cite) for raw in document["devices"])
-    return MappingProxyType({str(entry.device_type.name): entry for entry in found})
+    nodes = cited(document["nodes"])
+    found = {raw["name"]: {**cited(raw), "storage": nodes[raw["storage"]]} for raw in document["devices"]}
+    return MappingProxyType(found)
+
+
+@cache
+def entries() -> Mapping[str, CatalogueEntry]:
+    """All entries by canonical name."""
+    return MappingProxyType({name: entry_of(raw) for name, raw in raw_entries().items()})
+
+
+def with_own(raws: Iterable[Mapping[str, Any]]) -> Mapping[str, CatalogueEntry]:
+    """All entries by canonical name, those of ``raws`` (as ``raw_entries`` has them) in place of or behind the catalogue's."""
+    own = {str(entry.device_type.name): entry for entry in map(entry_of, raws)}
+    return MappingProxyType({**entries(), **own})
 
 
 @cache

@@ -27,7 +27,7 @@ from planner.formulation.constants import (
 from trimtab.ids import OfferId
 from trimtab.inventory import Offer
 from trimtab.jobspec import JobSpec
-from trimtab.plan import ObjectivePart, PlanRequest
+from trimtab.plan import Candidate, ObjectivePart, PlanRequest
 
 COST, TIME, WAITING = "cost", "time", "waiting"
 MEMORY_RISK, INTERRUPTIONS, RESTART = "memory risk", "interruptions", "restart"
@@ -73,13 +73,13 @@ def column_parts(
     rate = candidate.cost_usd.value / scale.hours if known else candidate.price_usd_per_hour
     cost = scale.money_weight * rate
     time = scale.time_weight * scale.hour_value_usd * relative_hours
-    lost_frac = offer.interruptions_per_hour * (spec.checkpoint.every_s / 2.0 + RESTART_S) / 3600.0
+    lost_frac = offer.interruptions_per_hour * (spec.checkpoint.every_s / 2.0 + RESTART_S + candidate.restart_read_s) / 3600.0
     parts = {
         COST: cost,
         TIME: time,
         MEMORY_RISK: entry.overflow_frac * (cost + time),
         INTERRUPTIONS: lost_frac * (cost + time),
-        RESTART: _restart(scale, candidate.price_usd_per_hour) if moved else 0.0,
+        RESTART: _restart(scale, candidate) if moved else 0.0,
     }
     return tuple(
         ObjectivePart(name=name, usd_per_hour=value) for name, value in parts.items() if value > 0.0 or name in (COST, TIME)
@@ -106,8 +106,8 @@ def offers_by_id(offers: Sequence[Offer]) -> Mapping[OfferId, Offer]:
     return {offer.id: offer for offer in offers}
 
 
-def _restart(scale: UnitScale, price_usd_per_hour: float) -> float:
+def _restart(scale: UnitScale, candidate: Candidate) -> float:
     """Money and time of a move, on the scale of the unit; for a program of unknown duration as if it ran an hour."""
-    hours = RESTART_S / 3600.0
-    rate = scale.money_weight * price_usd_per_hour + scale.time_weight * scale.hour_value_usd
+    hours = (RESTART_S + candidate.restart_read_s) / 3600.0
+    rate = scale.money_weight * candidate.price_usd_per_hour + scale.time_weight * scale.hour_value_usd
     return rate * hours / (scale.hours if scale.hours > 0.0 else 1.0)

@@ -68,7 +68,7 @@ def place_arrays(
     has.
     """
     wires = link or device.link or _UNNAMED
-    outside = network or _UNNAMED_NETWORK
+    outside = network or device.network or _UNNAMED_NETWORK
     size = domain or max(1, device.domain_size if device.domain_size > 1 else devices_per_node)
 
     def single(value: float) -> Array:

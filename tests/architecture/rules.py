@@ -63,7 +63,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "torch": ("workers",),
     "typer": ("scheduler.entrypoints",),
     "uvicorn": ("scheduler.entrypoints",),
-    "yaml": ("scheduler.entrypoints", "scheduler.adapters.prices"),
+    "yaml": ("scheduler.entrypoints", "scheduler.adapters.documents"),
 }
 """The one home of each third-party import name."""
 

@@ -1,9 +1,25 @@
-"""Documents that people write: the job file and the inventory file, their schemas and their checks."""
+"""Documents that people write: job, inventory, devices and prices, their schemas and their checks."""
 
+from trimtab.spec.devices_document import KnownDevices, parse_devices
 from trimtab.spec.fields import Marks
 from trimtab.spec.inventory_document import parse_inventory
 from trimtab.spec.job import parse_job
-from trimtab.spec.json_schema import inventory_schema, job_schema
+from trimtab.spec.json_schema import devices_schema, inventory_schema, job_schema, prices_schema
 from trimtab.spec.presets import PRESETS
+from trimtab.spec.prices_document import OwnPrices, PoolPrice, parse_prices
 
-__all__ = ["PRESETS", "Marks", "inventory_schema", "job_schema", "parse_inventory", "parse_job"]
+__all__ = [
+    "PRESETS",
+    "KnownDevices",
+    "Marks",
+    "OwnPrices",
+    "PoolPrice",
+    "devices_schema",
+    "inventory_schema",
+    "job_schema",
+    "parse_devices",
+    "parse_inventory",
+    "parse_job",
+    "parse_prices",
+    "prices_schema",
+]

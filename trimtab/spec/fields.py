@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -113,6 +114,27 @@ class Text:
         if not self.pattern.startswith("(?s)"):
             out["pattern"] = f"^(?:{self.pattern})$"
         return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """A day of the calendar, as ``2026-07-20``."""
+
+    def read(self, reading: Reading, path: str, value: Json) -> Any:
+        """See FieldType; the text as it stands."""
+        text = str(value)
+        try:
+            if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+                date.fromisoformat(text)
+                return text
+        except ValueError:
+            pass
+        reading.problem(path, f"found {shown(value)}", allowed="a date such as '2026-07-20'")
+        return INVALID
+
+    def schema(self) -> dict[str, Json]:
+        """See FieldType."""
+        return {"type": "string", "format": "date", "maxLength": 10}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from trimtab.inventory import DeviceKind, Market
 from trimtab.jobspec import JobKind, Optimize
 from trimtab.model import ActivationKind, ModelFamily, NormKind, PositionKind
+from trimtab.spec.device_schema import DAY, SOURCE, STORAGE
 from trimtab.spec.fields import Boolean, Choice, CountRange, Field, FieldType, ListOf, MapOf, Object, Quantity, Text
 from trimtab.spec.units import bandwidth_bytes_per_s, count, duration_s, fraction, number, size_bytes, usd
 from trimtab.strategy import Precision, Recompute
@@ -18,7 +19,6 @@ NAME = Text(
     max_length=63,
 )
 FREE_NAME = Text(pattern=r"[A-Za-z0-9][A-Za-z0-9 ._/+-]*", allowed="letters, digits, spaces and ._/+-", max_length=128)
-DATE = Text(pattern=r"[0-9]{4}-[0-9]{2}-[0-9]{2}", allowed="a date such as '2026-07-20', in quotes", max_length=10)
 
 
 def _count(low: int, high: float = 1e15) -> FieldType:
@@ -237,10 +237,13 @@ OFFER = Object(
     fields={
         "market": Field(kind=Choice(enum=Market), doc="Terms: reserved, on-demand or spot.", required=True),
         "price_per_device_hour": Field(
-            kind=Quantity(reader=usd, low=0, high=1e6), doc="US dollars for one device for one hour.", required=True
+            kind=Quantity(reader=usd, low=0, high=1e6),
+            doc="US dollars for one device for one hour; the cheapest known price that fits by default.",
         ),
-        "source": Field(kind=FREE_NAME, doc="Where the price comes from.", required=True),
-        "date": Field(kind=DATE, doc="Day of the price.", required=True),
+        "source": Field(kind=SOURCE, doc="Where the price comes from; needed beside a price."),
+        "date": Field(kind=DAY, doc="Day of the price; needed beside a price. A day that is yet to come is an error."),
+        "provider": Field(kind=FREE_NAME, doc="Provider whose known price is taken; any by default."),
+        "region": Field(kind=FREE_NAME, doc="Region whose known price is taken; any by default."),
         "interruptions_per_hour": Field(kind=_number(0, 1000), doc="Expected interruptions of a node per hour."),
         "startup": Field(kind=DURATION, doc="Time until a node that is not there can be used."),
         "max_nodes": Field(kind=_count(0, 1e6), doc="Nodes that could be had in all; those that are there by default."),
@@ -255,7 +258,8 @@ POOL = Object(
         "devices_per_node": Field(kind=_count(1, 4096), doc="Devices of each node.", required=True),
         "zone": Field(kind=FREE_NAME, doc="Zone; 'default' if left out."),
         "node_link": Field(kind=LINK, doc="Link between the devices of a node; the device type's by default."),
-        "network": Field(kind=LINK, doc="Link between nodes, as one device's share of it."),
+        "network": Field(kind=LINK, doc="Link between nodes, as one device's share of it; the device type's by default."),
+        "storage": Field(kind=STORAGE, doc="What a node reads and writes; what is left out is as the device type says."),
         "offers": Field(kind=ListOf(item=OFFER, single=False), doc="Terms under which the pool can be had.", required=True),
     }
 )
@@ -275,8 +279,10 @@ DEVICE_TYPE = Object(
         ),
         "link": Field(kind=LINK, doc="Link to the other devices of its domain."),
         "domain_size": Field(kind=_count(1, 1e6), doc="Devices that this link joins; 1 by default."),
+        "network": Field(kind=LINK, doc="Link between nodes where a pool names none."),
+        "storage": Field(kind=STORAGE, doc="What a node of them reads and writes."),
         "source": Field(kind=FREE_NAME, doc="Where the figures come from.", required=True),
-        "date": Field(kind=DATE, doc="Day of the figures.", required=True),
+        "date": Field(kind=DAY, doc="Day of the figures.", required=True),
     }
 )
 

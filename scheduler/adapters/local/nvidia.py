@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import psutil
 import pynvml
 
-from planner.devices.catalogue import entries, spellings
+from planner.devices import CatalogueEntry, entries
 from planner.devices.names import resolve
 from trimtab.fingerprint import slug
 from trimtab.ids import DeviceTypeName
@@ -64,14 +64,17 @@ class Nvml(Protocol):
         ...
 
 
-def look(nvml: Nvml = pynvml) -> GpuLook:
-    """Every GPU now. A machine without the driver, or whose driver fails, has none, and the note says why."""
+def look(nvml: Nvml = pynvml, *, known: Callable[[], Mapping[str, CatalogueEntry]] = entries) -> GpuLook:
+    """Every GPU now, with the figures that ``known`` has of it.
+
+    A machine without the driver, or whose driver fails, has none, and the note says why.
+    """
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         return GpuLook(gpus=(), note=f"no NVIDIA GPU: the driver's library does not answer ({error})")
     try:
-        gpus = tuple(_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+        gpus = tuple(_gpu(nvml, index, known) for index in range(nvml.nvmlDeviceGetCount()))
     except nvml.NVMLError as error:
         return GpuLook(gpus=(), note=f"no NVIDIA GPU can be used: NVML failed while looking ({error})")
     finally:
@@ -92,14 +95,14 @@ def describe(process: GpuProcess) -> str:
     return ", ".join(parts)
 
 
-def _gpu(nvml: Nvml, index: int) -> Gpu:
+def _gpu(nvml: Nvml, index: int, known: Callable[[], Mapping[str, CatalogueEntry]]) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     return Gpu(
         index=index,
         uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
-        type=_type(nvml, handle, int(memory.total)),
+        type=_type(nvml, handle, memory_bytes=int(memory.total), known=known()),
         memory_bytes=int(memory.total),
         memory_free_bytes=int(memory.free),
         processes=tuple(
@@ -108,14 +111,14 @@ def _gpu(nvml: Nvml, index: int) -> Gpu:
     )
 
 
-def _type(nvml: Nvml, handle: Any, memory_bytes: int) -> DeviceType:
+def _type(nvml: Nvml, handle: Any, *, memory_bytes: int, known: Mapping[str, CatalogueEntry]) -> DeviceType:
     """The catalogue's figures for this GPU, else what its own clocks and widths give; its memory and links as they are."""
     name = _text(nvml.nvmlDeviceGetName(handle))
     kind = DeviceTypeName(slug(name))  # as a probe names it; the catalogue knows it as an alias
     link, domain_size = _link(nvml, handle)
-    canonical = resolve(name, spellings())
+    canonical = resolve(name, {entry: found.aliases for entry, found in known.items()})
     if canonical is not None:
-        found = entries()[canonical].device_type
+        found = known[canonical].device_type
         return dataclasses.replace(found, name=kind, memory_bytes=memory_bytes, link=link or found.link, domain_size=domain_size)
     return DeviceType(
         name=kind,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -42,6 +42,26 @@ OutputOption = Annotated[Format, typer.Option("-o", "--output", help="Form of th
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id, unique beginning of one, or name of a job.")]
 JobsArgument = Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids, unique beginnings of them, or names.")]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A job file (YAML or JSON).")]
+DeviceFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--device-file",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Your own device types, instead of TRIMTAB_DEVICES or devices.yaml.",
+    ),
+]
+PriceFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--price-file",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Your own prices, instead of TRIMTAB_PRICES or prices.yaml.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +76,11 @@ class Session:
         """Something to know, unless ``--quiet``."""
         if not self.quiet:
             self.console.note(text)
+
+    def with_files(self, *, devices: Path | None, prices: Path | None) -> Session:
+        """The same session with these files of own device types and prices, where they are named."""
+        settings = replace(self.settings, devices=devices or self.settings.devices, prices=prices or self.settings.prices)
+        return replace(self, settings=settings)
 
     def connect(self) -> Client:
         """The control process of this home, started if it is not there; or the one that TRIMTAB_SERVER names."""

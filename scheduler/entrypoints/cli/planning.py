@@ -15,6 +15,7 @@ from trimtab.ids import JobId, UnitId, unit_id
 from trimtab.inventory import Inventory, ProbeReport
 from trimtab.jobspec import JobSpec
 from trimtab.plan import Candidate, Plan, PlanningProblem, PlanRequest
+from trimtab.prices import age_days, is_stale
 
 _JOB = JobId("job_planned")  # a name for the unit of a plan that nothing was submitted for
 
@@ -64,16 +65,32 @@ def plan_spec_with_server(client: Client, spec: JobSpec) -> PlanAnswer:
     return PlanAnswer(plan=plan, unit_id=unit_of(plan, known=known), spec=spec, inventory=client.inventory())
 
 
-def estimate_here(settings: Settings, file: Path, inventory_file: Path | None) -> tuple[JobSpec, tuple[Candidate, ...]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateAnswer:
+    """Every candidate of a job, with what it was asked for; ``notes`` are about old prices."""
+
+    spec: JobSpec
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...]
+
+
+def estimate_here(settings: Settings, file: Path, inventory_file: Path | None) -> EstimateAnswer:
     """Every candidate of a job, on the pools of the file or on this machine."""
+    now = datetime.now(UTC)
     spec = load_job(file)
-    inventory, probes = _basis(settings, inventory_file, datetime.now(UTC))
-    return spec, bootstrap.estimate_here(spec, inventory, probes)
+    inventory, probes = _basis(settings, inventory_file, now)
+    notes = tuple(
+        f"offer {offer.id}: its price is {age_days(offer.retrieved_on, now)} days old ({offer.source}, {offer.retrieved_on})"
+        for offer in inventory.offers
+        if not offer.is_assumed and is_stale(offer.retrieved_on, now)
+    )
+    return EstimateAnswer(spec=spec, candidates=bootstrap.estimate_here(spec, inventory, probes), notes=notes)
 
 
 def _basis(settings: Settings, inventory_file: Path | None, now: datetime) -> tuple[Inventory, tuple[ProbeReport, ...]]:
     if inventory_file is not None:
-        return load_inventory(inventory_file, catalogue=dict(bootstrap.device_catalogue()), now=now), ()
+        catalogue = dict(bootstrap.device_catalogue(settings, now=now))
+        return load_inventory(inventory_file, catalogue=catalogue, prices=bootstrap.price_book(settings, now=now), now=now), ()
     return bootstrap.local_inventory(settings, now=now), bootstrap.local_probes(settings)
 
 

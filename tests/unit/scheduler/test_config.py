@@ -23,6 +23,14 @@ def test_numbers_are_read() -> None:
     assert read_settings({}).cpu_devices is None
 
 
+def test_files_of_devices_and_prices(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("")
+    found = read_settings({"TRIMTAB_DEVICES": str(path), "TRIMTAB_PRICES": str(path)})
+    assert (found.devices, found.prices) == (path, path)
+    assert (read_settings({}).devices, read_settings({}).prices) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -33,6 +41,8 @@ def test_numbers_are_read() -> None:
         ("TRIMTAB_PLAN_SECONDS", "0"),
         ("TRIMTAB_PLAN_SECONDS", "nan"),
         ("TRIMTAB_PLAN_SECONDS", "soon"),
+        ("TRIMTAB_DEVICES", "/nowhere/devices.yaml"),
+        ("TRIMTAB_PRICES", "/"),
     ],
 )
 def test_a_wrong_value_names_its_variable_and_what_is_allowed(name: str, value: str) -> None:

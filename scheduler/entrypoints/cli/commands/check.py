@@ -3,47 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from importlib import metadata
 
 import typer
 
 from scheduler.entrypoints.cli.app import new_command
 from scheduler.entrypoints.cli.columns import wrapped
-from scheduler.entrypoints.cli.common import Format, OutputOption, Session, open_session
+from scheduler.entrypoints.cli.common import DeviceFileOption, Format, OutputOption, PriceFileOption, Session, open_session
 from scheduler.entrypoints.cli.exits import ExitCode
+from scheduler.entrypoints.cli.findings import Finding, Grade, device_findings, offer_finding, price_findings
 from scheduler.entrypoints.cli.output import show_data
-from scheduler.entrypoints.cli.words import bytes_text, moment_text, plural, usd_text
+from scheduler.entrypoints.cli.words import bytes_text, moment_text, plural
 from trimtab.errors import TrimtabError
 from trimtab.inventory import DeviceKind, DeviceState
 
 app = new_command()
 
 
-class Grade(StrEnum):
-    """How good a finding is; BROKEN makes the exit code 1."""
-
-    OK = "ok"
-    NOTE = "note"
-    BROKEN = "broken"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing looked at, what was found, and what to do about it."""
-
-    what: str
-    found: str
-    grade: Grade = Grade.OK
-    advice: str = ""
-
-
 @app.command()
-def check(ctx: typer.Context, output: OutputOption = Format.TABLE) -> None:
-    """Show what works on this machine. Starts nothing and changes nothing."""
-    session = open_session(ctx)
+def check(
+    ctx: typer.Context,
+    device_file: DeviceFileOption = None,
+    price_file: PriceFileOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Show what works on this machine, and where devices and prices come from. Starts nothing and changes nothing."""
+    session = open_session(ctx).with_files(devices=device_file, prices=price_file)
     findings: list[Finding] = []
     for what, look in _LOOKS.items():
         try:
@@ -86,9 +72,10 @@ def _solver(_session: Session) -> list[Finding]:
 
 
 def _devices(session: Session) -> list[Finding]:
-    from scheduler.bootstrap import local_inventory
+    from scheduler.bootstrap import local_inventory, price_file
 
-    inventory = local_inventory(session.settings, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    inventory = local_inventory(session.settings, now=now)
     findings = []
     for pool in inventory.pools:
         kind = inventory.device_type(pool.device_type)
@@ -100,12 +87,7 @@ def _devices(session: Session) -> list[Finding]:
         if busy:
             text += f", {busy} used by others"
         findings.append(Finding(what=f"pool {pool.id}", found=text, grade=Grade.NOTE if busy == len(devices) else Grade.OK))
-    for offer in inventory.offers:
-        assumed = offer.source.startswith("assumed")
-        price = f"{usd_text(offer.price_usd_per_device_hour)} per device-hour ({offer.source}, {offer.retrieved_on})"
-        advice = f"name yours in {session.settings.home.path / 'prices.yaml'}" if assumed else ""
-        findings.append(Finding(what=f"price {offer.id}", found=price, grade=Grade.NOTE if assumed else Grade.OK, advice=advice))
-    return findings
+    return findings + [offer_finding(offer, price_file=price_file(session.settings), now=now) for offer in inventory.offers]
 
 
 def _runtime(session: Session) -> list[Finding]:
@@ -139,6 +121,8 @@ _LOOKS: dict[str, Callable[[Session], list[Finding]]] = {
     "trimtab": _installation,
     "solver": _solver,
     "devices": _devices,
+    "device types": device_findings,
+    "known prices": price_findings,
     "torch": _runtime,
     "server": _server,
 }

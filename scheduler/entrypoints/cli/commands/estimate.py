@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from scheduler.entrypoints.cli.app import new_command
-from scheduler.entrypoints.cli.common import FileArgument, Format, OutputOption, open_session
+from scheduler.entrypoints.cli.common import DeviceFileOption, FileArgument, Format, OutputOption, PriceFileOption, open_session
 from scheduler.entrypoints.cli.exits import CommandError, ExitCode
 from scheduler.entrypoints.cli.output import Column, show_many
 from scheduler.entrypoints.cli.planning import estimate_here, plan_here
-from scheduler.entrypoints.cli.words import bytes_text, interval_text, usd_text
+from scheduler.entrypoints.cli.words import bytes_text, interval_text, seconds_text, usd_text
 from trimtab.plan import Candidate
 
 app = new_command()
@@ -26,11 +26,14 @@ def estimate(
         Path | None, typer.Option("--inventory", metavar="FILE", help="Pools of this file instead of this machine.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most so many, the fastest first.")] = 20,
+    device_file: DeviceFileOption = None,
+    price_file: PriceFileOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Predict memory, step time and cost of every strategy that a job could run with. No solver, no server."""
-    session = open_session(ctx)
-    spec, found = estimate_here(session.settings, file, inventory)
+    session = open_session(ctx).with_files(devices=device_file, prices=price_file)
+    answer = estimate_here(session.settings, file, inventory)
+    spec, found = answer.spec, answer.candidates
     if not found:
         why = plan_here(session.settings, file, inventory).plan.unplaced[0]
         change = f"; smallest change: {why.smallest_change}" if why.smallest_change else ""
@@ -48,7 +51,11 @@ def estimate(
         Column(header="STEP", cell=lambda c: interval_text(c.step_s, "seconds"), right=True),
         Column(header="WHOLE RUN", cell=lambda c: interval_text(c.total_s, "seconds"), right=True),
         Column(header="COST", cell=lambda c: interval_text(c.cost_usd, "usd"), right=True),
+        Column(
+            header="BESIDE STEPS", cell=lambda c: seconds_text(sum(part.seconds for part in c.run_parts)), wide=True, right=True
+        ),
         Column(header="RESTS ON", cell=lambda c: str(c.step_s.origin), wide=True),
+        Column(header="WHOLE RUN RESTS ON", cell=lambda c: c.total_s.source, wide=True),
         Column(header="PRICE", cell=lambda c: f"{usd_text(c.price_usd_per_hour)}/h", wide=True, right=True),
     ]
     show_many(
@@ -59,6 +66,9 @@ def estimate(
         name=lambda c: c.strategy.label() if c.strategy else str(c.offer_id),
         empty="",
     )
+    if output.for_people:
+        for note in answer.notes:
+            session.note(note)
     if len(ordered) > limit and output.for_people:
         session.note(f"{len(ordered) - limit} slower ones left out; --limit {len(ordered)} shows all")
 

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from scheduler.entrypoints.cli.app import new_command
-from scheduler.entrypoints.cli.common import FileArgument, Format, OutputOption, Session, open_session
+from scheduler.entrypoints.cli.common import (
+    DeviceFileOption,
+    FileArgument,
+    Format,
+    OutputOption,
+    PriceFileOption,
+    Session,
+    open_session,
+)
 from scheduler.entrypoints.cli.exits import ExitCode
 from scheduler.entrypoints.cli.output import show_one
 from scheduler.entrypoints.cli.planning import PlanAnswer, plan_here, plan_with_server
@@ -30,15 +38,19 @@ def plan(
     file: FileArgument,
     inventory: _InventoryOption = None,
     top: Annotated[int, typer.Option("--top", min=1, max=5, help="Candidates side by side.")] = 3,
+    device_file: DeviceFileOption = None,
+    price_file: PriceFileOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Choose devices and strategy for a job and print the plan with its reasons. Nothing is started.
 
-    With --inventory, or while no control process runs, the plan is made in this process. Else the control process makes it beside
-    what runs now and keeps it, so that `trimtab submit FILE --plan PLAN` can start exactly this plan. Exit code 3: nothing fits.
+    With a file of pools, devices or prices, or while no control process runs, the plan is made in this process. Else the control
+    process makes it beside what runs now and keeps it, so that `trimtab submit FILE --plan PLAN` can start exactly this plan.
+    Exit code 3: nothing fits.
     """
-    session = open_session(ctx)
-    client = session.running() if inventory is None else None
+    session = open_session(ctx).with_files(devices=device_file, prices=price_file)
+    here = inventory is not None or device_file is not None or price_file is not None
+    client = None if here else session.running()
     answer = plan_with_server(client, file) if client is not None else plan_here(session.settings, file, inventory)
     show_plan(session, answer, form=output, num_choices=top)
     if client is not None and answer.placed:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from scheduler.entrypoints.cli.columns import bar, table, wrapped
-from scheduler.entrypoints.cli.words import bytes_text, count_text, digits, interval_text, percent_text, plural, seconds_text
+from scheduler.entrypoints.cli.words import (
+    bytes_text,
+    count_text,
+    digits,
+    interval_text,
+    percent_text,
+    plural,
+    seconds_text,
+    usd_text,
+)
 from trimtab.estimate import Constant, Estimate, Origin
 from trimtab.inventory import Inventory
 from trimtab.jobspec import JobSpec
@@ -72,7 +81,22 @@ def time_lines(candidate: Candidate, spec: JobSpec, *, style: Style) -> list[str
         if rest_s > 0:
             text += f", and {seconds_text(rest_s)} for start, evaluation and checkpoints"
         lines.append(f"  {text}")
+        lines += _run_lines(candidate)
     return [*lines, *_rests_on(candidate.step_s, style), ""]
+
+
+def _run_lines(candidate: Candidate) -> list[str]:
+    """What the run takes beside its steps, and what that costs; the reading of samples."""
+    lines = []
+    per_second = candidate.price_usd_per_hour / 3600.0
+    width = max((len(part.name) for part in candidate.run_parts), default=0)
+    for part in candidate.run_parts:
+        lines.append(f"    {part.name.ljust(width)}  {seconds_text(part.seconds):>9}  {usd_text(part.seconds * per_second):>9}")
+    if candidate.input_s > 0.0:
+        lines.append(f"  reading the samples of a step takes {seconds_text(candidate.input_s)}, beside the step before it")
+    if candidate.restart_read_s > 0.0:
+        lines.append(f"  reading the last checkpoint adds {seconds_text(candidate.restart_read_s)} to a restart")
+    return lines
 
 
 def origin_lines(constants: Sequence[Constant], *, width: int, style: Style) -> list[str]:

@@ -7,23 +7,23 @@ from datetime import UTC, date, datetime
 import pytest
 
 from planner.devices import (
-    STALE_AFTER_DAYS,
-    age_days,
     catalogue,
     device_type,
     entries,
-    is_stale,
     nearest_name,
     normalised,
     prices,
     prices_of,
 )
 from trimtab.errors import SpecError
-from trimtab.inventory import Market
+from trimtab.inventory import DeviceType, Market
+from trimtab.prices import STALE_AFTER_DAYS, age_days, is_stale
+from trimtab.wire import dumps, loads
 
 WANTED = {
     "V100-SXM2-16GB", "V100-SXM2-32GB", "T4-16GB", "A10G-24GB", "L4-24GB", "L40S-48GB", "RTX-4090-24GB", "RTX-5090-32GB",
-    "RTX-6000-Ada-48GB", "A100-SXM4-40GB", "A100-SXM4-80GB", "A100-PCIe-80GB", "H100-SXM5-80GB", "H100-NVL-94GB",
+    "RTX-6000-Ada-48GB", "RTX-3090-24GB", "RTX-2080-Ti-11GB", "Titan-RTX-24GB", "A800-SXM4-80GB",
+    "A100-SXM4-40GB", "A100-SXM4-80GB", "A100-PCIe-80GB", "H100-SXM5-80GB", "H100-NVL-94GB",
     "H100-PCIe-80GB", "H200-SXM5-141GB", "GH200-96GB", "B200-SXM-180GB", "B300-SXM-270GB", "GB200-186GB", "GB300-279GB",
     "MI300X-192GB", "MI325X-256GB", "MI355X-288GB", "TPU-v3", "TPU-v4", "TPU-v5e", "TPU-v5p", "TPU-v6e", "TPU-v7x",
 }  # fmt: skip
@@ -113,6 +113,12 @@ def test_age_of_a_price() -> None:
     assert STALE_AFTER_DAYS == 90
     with pytest.raises(ValueError, match="isoformat"):
         age_days("last week", now)
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_a_device_type_travels_whole(name: str) -> None:
+    made = catalogue()[name]
+    assert loads(DeviceType, dumps(made)) == made
 
 
 @pytest.mark.parametrize("name", ["A100-SXM4-80GB", "H100-SXM5-80GB", "B300-SXM-270GB", "TPU-v5e", "TPU-v6e"])

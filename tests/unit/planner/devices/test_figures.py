@@ -16,9 +16,12 @@ from trimtab.inventory import DeviceKind, DeviceType
 ENTRIES = [pytest.param(entry, id=name) for name, entry in entries().items()]
 TYPES = [pytest.param(entry.device_type, id=name) for name, entry in entries().items()]
 TORI = [pytest.param(entry.device_type, id=name) for name, entry in entries().items() if entry.device_type.torus is not None]
-AMPERE_AND_LATER = ("A10G", "A100", "L4-", "L40S", "RTX-6000", "H100", "H200", "GH200", "B200", "B300", "GB200", "GB300", "MI3")
+AMPERE_AND_LATER = (
+    "A10G", "A100", "A800", "L4-", "L40S", "RTX-6000", "H100", "H200", "GH200", "B200", "B300", "GB200", "GB300", "MI3",
+)  # fmt: skip
 NO_TF32_UNITS = "MI355X-288GB"
-FP32_RATE_TF32 = ("RTX-4090-24GB", "RTX-5090-32GB")
+FP32_RATE_TF32 = ("RTX-3090-24GB", "RTX-4090-24GB", "RTX-5090-32GB")
+BEFORE_BF16 = ("V100", "T4", "RTX-2080", "Titan-RTX")
 """The gaming cards multiply at half rate when they accumulate in fp32, so that tf32 is no faster than plain fp32."""
 
 
@@ -28,6 +31,10 @@ def test_every_figure_names_its_source_and_date(entry: CatalogueEntry) -> None:
     names = [figure.name for figure in entry.figures]
     wanted = {"memory_gib", "memory_bandwidth_gb_per_s", "link_bandwidth_gb_per_s", "link_latency_us", "domain_size"}
     wanted |= {f"peak_{precision}_tflops" for precision in made.peak_flops}
+    wanted |= {"network_bandwidth_gb_per_s", "network_latency_us", "storage_host_memory_gib"}
+    wanted |= {f"storage_{name}_gb_per_s" for name in ("network_read", "network_write", "host_link")}
+    if made.kind is not DeviceKind.TPU:  # a TPU host has no disks of its own
+        wanted |= {"storage_local_read_gb_per_s", "storage_local_write_gb_per_s"}
     wanted |= {"devices_per_node"} if made.devices_per_node is not None else set()
     if made.torus is not None:
         wanted |= {"torus_devices", "torus_slices", "torus_ring_length", "torus_link_bandwidth_gb_per_s"}
@@ -41,7 +48,7 @@ def test_every_figure_names_its_source_and_date(entry: CatalogueEntry) -> None:
 
 @pytest.mark.parametrize("made", TYPES)
 def test_ranges(made: DeviceType) -> None:
-    assert 16 * 2**30 <= made.memory_bytes <= 288 * 2**30
+    assert 11 * 2**30 <= made.memory_bytes <= 288 * 2**30
     assert 3e11 <= made.memory_bandwidth_bytes_per_s <= 8e12
     assert set(made.peak_flops) <= set(PEAKS)
     assert all(1e12 < peak < 1.5e16 for peak in made.peak_flops.values())
@@ -49,7 +56,7 @@ def test_ranges(made: DeviceType) -> None:
     assert 1.6e10 <= made.link.bandwidth_bytes_per_s <= 9e11
     assert 1e-7 < made.link.latency_s < 1e-4
     assert made.link.bandwidth_bytes_per_s < made.memory_bandwidth_bytes_per_s
-    assert ("bf16" in made.peak_flops) != made.name.startswith(("V100", "T4"))
+    assert ("bf16" in made.peak_flops) != made.name.startswith(BEFORE_BF16)
 
 
 @pytest.mark.parametrize("made", TYPES)
@@ -89,7 +96,7 @@ def test_tf32_is_half_of_bf16_where_there_are_units_for_it(made: DeviceType) -> 
 def test_formats_of_each_family(made: DeviceType) -> None:
     blackwell = made.name.startswith(("B200", "B300", "GB200", "GB300", "RTX-5090"))
     assert ("nvfp4" in made.peak_flops) == blackwell
-    eight_bits = ("L4", "RTX", "H100", "H200", "GH200", "B200", "B300", "GB200", "GB300", "MI3", "TPU-v7x")
+    eight_bits = ("L4", "RTX-4", "RTX-5", "RTX-6", "H100", "H200", "GH200", "B200", "B300", "GB200", "GB300", "MI3", "TPU-v7x")
     assert ("fp8" in made.peak_flops) == made.name.startswith(eight_bits)
     assert (made.kind is DeviceKind.TPU) == made.name.startswith("TPU-")
     assert ("fp32" in made.peak_flops) == (made.kind is DeviceKind.GPU)
@@ -99,8 +106,9 @@ def test_formats_of_each_family(made: DeviceType) -> None:
 def test_links_are_one_way_and_match_their_name(made: DeviceType) -> None:
     assert made.link is not None
     one_way = {
-        "PCIe 3 x16": 16e9, "PCIe 4 x16": 32e9, "PCIe 5 x16": 64e9, "NVLink 2": 150e9, "NVLink 3": 300e9, "NVLink 4": 450e9,
-        "NVLink 4 bridge": 300e9, "NVLink 5": 900e9, "Infinity Fabric": made.link.bandwidth_bytes_per_s,
+        "PCIe 3 x16": 16e9, "PCIe 4 x16": 32e9, "PCIe 5 x16": 64e9, "NVLink 2": 150e9, "NVLink 3": 300e9,
+        "NVLink 3, 8 links": 200e9, "NVLink 4": 450e9, "NVLink 4 bridge": 300e9, "NVLink 5": 900e9,
+        "Infinity Fabric": made.link.bandwidth_bytes_per_s,
     }  # fmt: skip
     if made.torus is None:
         assert made.link.bandwidth_bytes_per_s == one_way[made.link.name]
@@ -134,6 +142,7 @@ def test_devices_of_a_node(name: str, num_devices: int) -> None:
         ("MI300X-192GB", "MI325X-256GB"),
         ("V100-SXM2-16GB", "V100-SXM2-32GB"),
         ("A100-SXM4-80GB", "A100-PCIe-80GB"),
+        ("A100-SXM4-80GB", "A800-SXM4-80GB"),
     ],
 )
 def test_the_same_chip_with_other_memory_computes_as_fast(one: str, other: str) -> None:
@@ -189,3 +198,40 @@ def test_what_nobody_printed_says_so() -> None:
     assert ("B300-SXM-270GB", "memory_gib") in assumed
     assert ("TPU-v7x", "torus_devices") in assumed
     assert ("H100-SXM5-80GB", "peak_bf16_tflops") not in assumed
+
+
+def test_a_figure_of_another_source_than_the_type_keeps_its_own_origin() -> None:
+    made = entries()["H100-SXM5-80GB"].device_type
+    assert made.source == "NVIDIA H100 data sheet"
+    assert made.origins["network_bandwidth_gb_per_s"].startswith("NVIDIA DGX BasePOD")
+    assert "memory_bandwidth_gb_per_s" not in made.origins
+
+
+@pytest.mark.parametrize("made", TYPES)
+def test_what_lies_between_nodes_is_slower_than_what_lies_within(made: DeviceType) -> None:
+    assert made.network is not None
+    assert made.storage is not None
+    assert made.link is not None
+    assert made.network.bandwidth_bytes_per_s <= made.link.bandwidth_bytes_per_s
+    assert made.network.latency_s >= made.link.latency_s
+    rates = made.storage
+    assert rates.network_read_bytes_per_s is not None
+    assert rates.network_write_bytes_per_s is not None
+    assert rates.host_link_bytes_per_s is not None
+    assert rates.host_memory_bytes is not None
+    assert rates.network_write_bytes_per_s <= rates.network_read_bytes_per_s
+    assert rates.network_read_bytes_per_s <= (made.devices_per_node or 1) * made.network.bandwidth_bytes_per_s
+    assert 15e9 <= rates.host_link_bytes_per_s <= 450e9
+    assert rates.host_memory_bytes >= 64 * 2**30
+    if rates.local_write_bytes_per_s is not None and rates.local_read_bytes_per_s is not None:
+        assert rates.network_write_bytes_per_s < rates.local_write_bytes_per_s < rates.local_read_bytes_per_s
+
+
+@pytest.mark.parametrize(
+    ("name", "gb_per_s"),
+    [("A100-SXM4-80GB", 25), ("H100-SXM5-80GB", 50), ("B300-SXM-270GB", 100), ("GB200-186GB", 50), ("TPU-v5e", 3.125)],
+)
+def test_the_usual_network(name: str, gb_per_s: float) -> None:
+    network = entries()[name].device_type.network
+    assert network is not None
+    assert network.bandwidth_bytes_per_s == pytest.approx(gb_per_s * 1e9)

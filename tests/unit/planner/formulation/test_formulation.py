@@ -74,7 +74,9 @@ def test_interruptions_and_memory_risk_are_shares_of_the_run() -> None:
     named = {part.name: part.usd_per_hour for part in found}
     base = named["cost"] + named["time"]
     assert named["memory risk"] == pytest.approx(0.25 * base)
-    assert named["interruptions"] == pytest.approx(0.5 * (30.0 + 60.0) / 3600 * base)
+    reading_s = risky.candidate.restart_read_s
+    assert 0.0 < reading_s < 1.0
+    assert named["interruptions"] == pytest.approx(0.5 * (30.0 + 60.0 + reading_s) / 3600 * base)
 
 
 def test_leaving_out_costs_more_than_any_column_and_rises_with_priority_and_waiting() -> None:

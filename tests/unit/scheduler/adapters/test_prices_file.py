@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.adapters.prices.file import ASSUMED_USD_PER_CORE_HOUR, FilePrices, parse_prices
+from scheduler.adapters.prices.file import ASSUMED_USD_PER_CORE_HOUR, FilePrices
 from tests.support.kit import START, inventory
 from trimtab.errors import SpecError
 from trimtab.inventory import Market
@@ -18,12 +18,12 @@ prices:
     market: spot
     usd_per_device_hour: 0.5
     source: https://example.org
-    retrieved_on: 2026-01-05
+    date: 2026-01-05
     interruptions_per_hour: 0.01
     startup_s: 90
-  - {pool: pool-a, market: on-demand, usd_per_device_hour: 2, source: me, retrieved_on: "2026-01-06"}
-  - {pool: pool-a, market: spot, usd_per_device_hour: 9, source: later, retrieved_on: 2026-01-06}
-  - {pool: other, market: reserved, usd_per_device_hour: 1, source: me, retrieved_on: 2026-01-06}
+  - {pool: pool-a, market: on-demand, usd_per_device_hour: 2, source: me, date: "2026-01-06"}
+  - {pool: pool-a, market: spot, usd_per_device_hour: 9, source: later, date: 2026-01-06}
+  - {pool: other, market: reserved, usd_per_device_hour: 1, source: me, date: 2026-01-06}
 """
 
 
@@ -57,30 +57,25 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert prices.offers(START, inventory())[0].source.startswith("assumed")
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("prices: [", ["not YAML"]),
-        ("", ["expected one key", "allowed: prices"]),
-        ("price: []", ["expected one key"]),
-        ("prices:\n  - 3\n", [":2:", "expected a mapping, found int"]),
-        (GOOD.replace("spot\n", "spott\n"), ["prices[0].market", "did you mean spot?", "reserved, on-demand, spot"]),
-        (GOOD.replace("startup_s", "startup"), ["prices[0].startup", "unknown key", "did you mean startup_s?"]),
-        (GOOD.replace("0.5", "-1"), ["prices[0].usd_per_device_hour", "at least 0, found -1"]),
-        (GOOD.replace("0.5", ".nan"), ["expected a number of at least 0, found nan"]),
-        (GOOD.replace("0.5", "true"), ["expected a number of at least 0, found True"]),
-        (GOOD.replace('"2026-01-06"', "soon"), ["prices[1].retrieved_on", "expected a date", ":9:"]),
-        (GOOD.replace("    source: https://example.org\n", ""), ["prices[0].source: missing"]),
-    ],
-)
-def test_what_is_wrong_is_named_with_its_place(text: str, words: list[str]) -> None:
-    with pytest.raises(SpecError) as caught:
-        parse_prices(text, source="prices.yaml")
-    for word in words:
-        assert word in str(caught.value)
+def test_a_price_of_a_device_type_serves_its_pools_behind_the_price_of_a_pool(tmp_path: Path) -> None:
+    path = tmp_path / "prices.yaml"
+    where = inventory(4)
+    kind = where.pools[0].device_type
+    place = "provider: acme, region: eu-1, source: their page, date: 2026-01-06"
+    path.write_text(
+        f"prices:\n  - {{device: {kind}, market: spot, usd_per_device_hour: 0.3, {place}}}\n"
+        f"  - {{device: {kind}, market: on-demand, usd_per_device_hour: 0.9, {place}}}\n"
+        "  - {pool: pool-a, market: on-demand, usd_per_device_hour: 2, source: me, date: 2026-01-06}\n"
+    )
+    found = {offer.market: offer for offer in FilePrices(path).offers(START, where)}
+    assert found[Market.ON_DEMAND].price_usd_per_device_hour == 2.0
+    assert found[Market.SPOT].price_usd_per_device_hour == 0.3
+    assert found[Market.SPOT].source == "their page (acme eu-1)"
+    assert found[Market.SPOT].retrieved_on == "2026-01-06"
 
 
-def test_all_problems_are_told_at_once() -> None:
-    with pytest.raises(SpecError) as caught:
-        parse_prices("prices:\n  - {pool: 3, market: x}\n  - {}\n", source="p")
-    assert len(caught.value.problems) == 2 + 3 + 5
+def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "prices.yaml"
+    path.write_text(GOOD.replace("spot\n", "spott\n"))
+    with pytest.raises(SpecError, match=r"prices.yaml:3:13: prices\[0\].market: found 'spott'.*did you mean 'spot'"):
+        FilePrices(path).offers(START, inventory())
