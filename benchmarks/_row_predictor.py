@@ -18,10 +18,11 @@ from planner.training.profiles import habit_arrays
 from planner.training.spread import Doubt, interval, log_spread
 from planner.training.step import Question, StepTime, longest_stage, step_time
 from planner.training.verdict import judge
+from trimtab.plan import FitVerdict
 from trimtab.strategy import Precision
 
-_USABLE_FRAC = 0.98
-_OVER = 1e6
+_TIGHT, _OVER = 1.0, 1e9
+"""Beyond what fits, the option that holds the least memory is taken; bytes are more than any step has seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +110,12 @@ def choices(judged: Judged, rows: Sequence[RowInput]) -> Mapping[int, int]:
     """For each row the position of the option that a planner would run: the fastest that fits, else the smallest."""
     best: dict[int, tuple[float, int]] = {}
     for position, option in enumerate(judged.options):
-        capacity = float(option.place.memory_bytes[0]) * _USABLE_FRAC
-        over = judged.memory_bytes[position] / capacity - 1.0 if capacity else 0.0
-        score = float(judged.times.step_s[position]) + (_OVER * (1.0 + over) if over > 0 else 0.0)
+        capacity = float(option.place.memory_bytes[0])
+        guessed = rows[option.row].recompute is None or rows[option.row].micro_batch is None
+        peak = float(judged.memory_bytes[position])
+        verdict = judge(peak, capacity, profile=option.profile, is_guessed=guessed).fit
+        penalty = {FitVerdict.TIGHT: _TIGHT, FitVerdict.DOES_NOT_FIT: _OVER}.get(verdict, 0.0) if verdict else 0.0
+        score = float(judged.times.step_s[position]) * (1.0 if not penalty else 0.0) + penalty * peak
         if option.row not in best or score < best[option.row][0]:
             best[option.row] = (score, position)
     return {row: position for row, (_, position) in best.items() if row < len(rows)}

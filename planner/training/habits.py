@@ -29,4 +29,5 @@ class HabitArrays:
     logit_bytes: Array
     selective_drop: Array
     keeps_gathered: Array
+    keeps_low: Array
     gathered_layers: Array

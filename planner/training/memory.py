@@ -119,21 +119,28 @@ def _layers_of(question: Question, *, last: bool) -> Array:
 
 
 def layer_kept(layers: LayerArrays, cut: Cut, question: Question) -> Array:
-    """Bytes that one layer keeps for its backward pass without recompute, [K, N], with fused attention or with written scores."""
+    """Bytes that one layer keeps for its backward pass without recompute, [K, N], with fused attention or with written scores.
+
+    ``entry`` is the width of what enters a product: 1 byte where products are done in 8 bits or fewer and their inputs are kept
+    so.
+    """
     tokens, tp, stream = cut.tokens, cut.tp, cut.stream
     half = cut.width
-    norms = np.where(layers.norm_is_layer > 0, 2.0, 2.0)
-    residual = tokens * half * norms * layers.num_norms * layers.hidden / stream
-    heads = tokens / tp * (half * (layers.queries + layers.keys + layers.values + layers.outputs) + 4.0 * layers.num_heads)
-    low = tokens * half * 2.0 * layers.latent * (layers.latent > 0)
-    columns = tokens * half * layers.matrices / tp
+    low = cut.is_low * question.habits.keeps_low
+    entry = half - low
+    residual = tokens * (half + entry) * layers.num_norms * layers.hidden / stream
+    scored = half * (layers.queries + layers.keys + layers.values) + entry * layers.outputs
+    heads = tokens / tp * (scored + 4.0 * layers.num_heads)
+    latent = tokens * half * 2.0 * layers.latent
+    columns = tokens * (half * (layers.matrices - 1.0) + entry) / tp
     is_moe = layers.is_moe > 0
     block = columns * np.where(is_moe, layers.shared_columns, layers.columns)
     copies = tokens * layers.top_k / cut.expert_tp_tokens
-    routed = copies * half * (2.0 * layers.hidden + layers.matrices * layers.columns / cut.expert_tp)
+    inner = (half * (layers.matrices - 1.0) + entry) * layers.columns / cut.expert_tp
+    routed = copies * ((half + entry) * layers.hidden + inner)
     router = 4.0 * layers.num_experts * tokens / stream
     cross = layers.has_cross * (tokens / tp * half * 2.0 * layers.queries)
-    fused = residual + heads + low + block + np.where(is_moe, routed + router, 0.0) + cross
+    fused = residual + heads + latent + block + np.where(is_moe, routed + router, 0.0) + cross
     scores = np.where(question.habits.fused_attention > 0, 0.0, 5.0 * tokens * layers.num_heads / tp * _sequence(layers, cut))
     masks = np.where(question.habits.fused_attention > 0, 0.0, tokens * (2.0 * layers.hidden / stream))
     return fused + scores + masks

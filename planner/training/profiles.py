@@ -21,16 +21,22 @@ from trimtab.errors import Problem, SpecError
 class Profile:
     """Habits of one framework.
 
-    Bytes are per element: ``gradient_bytes`` of a gradient on the wire and as it is added up, ``held_gradient_bytes`` as it
-    stays in memory, ``shard_bytes`` of a parameter that is fully sharded, ``logit_bytes`` of all copies of the logits.
-    ``fuses_adding``: weight gradients are added inside the product. ``spare_buffers``: micro-batches that a pipeline stage holds
-    beyond its depth. ``process_share``: how much of what a process holds beside tensors its memory reports count.
-    ``selective_drop``: share of a layer that selective recompute does not keep. ``sends_copies_once``: a token goes once to each
-    node of its experts; ``hides_experts``: expert exchange is hidden behind another chunk of an interleaved pipeline.
-    ``keeps_gathered``: in a
-    pipeline, fully sharded parameters stay gathered and their gradients whole until the step ends. ``expert_tp_follows``:
-    experts are cut as wide as everything else unless said otherwise. ``sequence_parallel``: used with tensor parallelism unless
-    said otherwise.
+    Bytes are per element: ``gradient_bytes`` of a gradient on the wire and as it is added up, ``held_gradient_bytes`` as it stays
+    in memory, ``shard_bytes`` of a parameter that is fully sharded, ``logit_bytes`` of all copies of the logits.
+
+    - ``fuses_adding``: weight gradients are added inside the product.
+    - ``sends_by_parts``: tensor ranks send a part each to the next stage; ``spare_buffers``: micro-batches that a stage holds
+      beyond its depth.
+    - ``process_share``: how much of what a process holds beside tensors its memory reports count.
+    - ``selective_drop``: share of a layer that selective recompute does not keep; ``keeps_low``: inputs of 8-bit products are
+    kept
+      in 8 bits (Transformer Engine).
+    - ``sends_copies_once``: a token goes once to each node of its experts; ``hides_experts``: expert exchange is hidden behind
+      another chunk of an interleaved pipeline; ``expert_tp_follows``: experts are cut as wide as the rest unless said otherwise.
+    - ``keeps_gathered``: in a pipeline, fully sharded parameters stay gathered and gradients whole until the step ends;
+      ``gathered_layers``: layers whose parameters are gathered at a time.
+    - ``sequence_parallel``: used with tensor parallelism unless said otherwise.
+    - ``memory_error_frac``: half width of the 80 % interval of peak memory.
     """
 
     name: str
@@ -49,6 +55,7 @@ class Profile:
     sends_copies_once: bool = False
     hides_experts: bool = False
     keeps_gathered: bool = False
+    keeps_low: bool = False
     gathered_layers: float = 2.0
     expert_tp_follows: bool = False
     sequence_parallel: bool = True
@@ -61,6 +68,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
         for profile in (
             Profile(
                 name="megatron",
+                keeps_low=True,
+                memory_error_frac=0.05,
                 about="Megatron-LM with fused attention, fp32 gradients added inside the products, nothing overlapped",
                 fused_attention=True,
                 expert_tp_follows=True,
@@ -70,6 +79,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             ),
             Profile(
                 name="megatron-2021",
+                memory_error_frac=0.05,
                 about="Megatron-LM before fused attention (fp16, scores written to memory)",
                 fused_attention=False,
                 sequence_parallel=False,
@@ -78,6 +88,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             ),
             Profile(
                 name="nemo",
+                keeps_low=True,
+                memory_error_frac=0.05,
                 about="NeMo on Megatron-Core and Transformer Engine",
                 expert_tp_follows=True,
                 fuses_adding=True,
@@ -85,6 +97,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             ),
             Profile(
                 name="megatron-bridge",
+                keeps_low=True,
+                memory_error_frac=0.05,
                 about="Megatron-Bridge: Megatron-Core with DeepEP dispatch and expert exchange hidden by interleaving",
                 sends_copies_once=True,
                 hides_experts=True,
@@ -114,6 +128,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             ),
             Profile(
                 name="composer-fsdp",
+                memory_error_frac=0.08,
                 about="Composer and LLM Foundry on PyTorch FSDP, with a fused loss",
                 logit_bytes=6.0,
                 sequence_parallel=False,
@@ -171,5 +186,6 @@ def habit_arrays(profiles: Sequence[Profile], *, is_half: Sequence[bool], halves
         logit_bytes=column("logit_bytes"),
         selective_drop=column("selective_drop"),
         keeps_gathered=column("keeps_gathered"),
+        keeps_low=column("keeps_low"),
         gathered_layers=column("gathered_layers"),
     )
