@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.errors import Problem, SpecError
+from trimtab.inventory import DeviceKind
 from trimtab.model import ModelSpec
 from trimtab.spec.fields import Reading, nearest, shown
 from trimtab.wire import WireError, decode
@@ -32,7 +33,7 @@ _LIMITS = {"num_layers": 10_000, "num_heads": 100_000, "num_experts": 100_000, "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedInput:
-    """One input as it was given. ``dims`` names its dimensions (``BxS``): B is the batch, S the sequence, the rest are numbers."""
+    """One input as it was given. ``dims`` names its dimensions (``BxSx64``): B is the batch, S the sequence."""
 
     name: str
     dims: str
@@ -45,7 +46,8 @@ class ModelOrigin:
     """What was traced. ``config`` are the callable's keyword arguments as JSON text.
 
     The figures of the model hold at ``batch`` samples of ``sequence_length`` tokens (None: no input has a sequence); ``notes``
-    say in words where they do not carry over to others.
+    say in words where they do not carry over to others. ``device`` is the kind whose kernels of attention and dropout were
+    assumed.
     """
 
     tool: str
@@ -56,6 +58,7 @@ class ModelOrigin:
     inputs: tuple[TracedInput, ...]
     batch: int
     sequence_length: int | None = None
+    device: DeviceKind = DeviceKind.GPU
     notes: tuple[str, ...] = ()
 
 

@@ -56,7 +56,7 @@ def to_meta(module: nn.Module) -> None:
     known: dict[int, torch.Tensor] = {}
     for owner in module.modules():
         for name, parameter in list(owner._parameters.items()):
-            if parameter is None or is_lazy(parameter) or parameter.is_meta:
+            if parameter is None or _stays(parameter):
                 continue
             if id(parameter) not in known:
                 known[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
@@ -64,6 +64,11 @@ def to_meta(module: nn.Module) -> None:
         for name, buffer in list(owner._buffers.items()):
             if buffer is not None and not buffer.is_meta:
                 owner._buffers[name] = known.setdefault(id(buffer), buffer.to("meta"))
+
+
+def _stays(parameter: nn.Parameter) -> bool:
+    """Whether it is on meta already, or has no shape yet."""
+    return bool(parameter.is_meta or is_lazy(parameter))
 
 
 def _make(target: Any, keywords: Mapping[str, Any], device: str) -> Any:
@@ -100,7 +105,8 @@ def _load_file(path: Path) -> ModuleType:
         raise TraceError(f"no file {path}")
     name = f"traced_{path.stem}"  # a name of its own: the file may be called as a module that is loaded already
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None, "the name ends in .py"
+    assert spec is not None, "the name ends in .py"
+    assert spec.loader is not None, "a file has a loader"
     sys.path.insert(0, str(path.parent))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

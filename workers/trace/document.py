@@ -35,7 +35,9 @@ class Grown:
 def trace(module: nn.Module, request: TraceRequest, *, notes: Sequence[str] = ()) -> ModelDocument:
     """Trace a module on meta tensors as the request asks. Raises TraceError where its code fails, SpecError on wrong inputs."""
     if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
-        count_pass(module, find_parts(module), request.inputs)  # the first pass gives lazy parameters their shapes
+        count_pass(
+            module, (Part(name=ROOT, module=module, opened=True),), request.inputs
+        )  # the first pass gives lazy parameters their shapes
     parts = find_parts(module)
     passes = run_passes(module, parts, request.inputs, batch=request.batch, sequence_length=request.sequence_length)
     owned = own_parameters(parts)
@@ -155,6 +157,7 @@ def _origin(request: TraceRequest, notes: tuple[str, ...]) -> ModelOrigin:
         inputs=request.inputs,
         batch=request.batch,
         sequence_length=request.sequence_length,
+        device=request.device,
         notes=notes,
     )
 

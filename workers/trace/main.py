@@ -1,8 +1,9 @@
-"""``python -m workers.trace``: trace a model and write its document. This process imports no torch and runs no code of the user."""
+"""``python -m workers.trace``: trace a model, write its document. This process imports no torch and none of the user's code."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import IO
 
 from trimtab.errors import Problem, SpecError
 from trimtab.files import write_atomically
+from trimtab.inventory import DeviceKind
 from trimtab.spec.model_document import MAX_DOCUMENT_BYTES, parse_document
 from trimtab.spec.units import duration_s, size_bytes
 from trimtab.wire import WireError, dumps, loads
@@ -39,7 +41,7 @@ class Ended:
     tail: str
 
 
-def run_child(request: TraceRequest, *, time_limit_s: float) -> Ended:
+def run_child(request: TraceRequest) -> Ended:
     """Trace in a child process in a session of its own, which is killed with all that it started when the time is over."""
     with tempfile.TemporaryDirectory(prefix="trimtab-trace-") as name:
         asked, answered = Path(name) / "request.json", Path(name) / "answer.json"
@@ -58,7 +60,7 @@ def run_child(request: TraceRequest, *, time_limit_s: float) -> Ended:
         reader = threading.Thread(target=_drain, args=(child.stdout, tail), daemon=True)
         reader.start()
         try:
-            code: int | None = child.wait(timeout=time_limit_s)
+            code: int | None = child.wait(timeout=request.time_limit_s)
         except subprocess.TimeoutExpired:
             code = None
         finally:
@@ -74,10 +76,8 @@ def _drain(stream: IO[bytes], tail: deque[bytes]) -> None:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)  # also what it started and left behind
-    except (ProcessLookupError, PermissionError):
-        pass
     child.wait()
 
 
@@ -108,18 +108,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         request = _request(options)
-        time_limit_s = _quantity("--time-limit", options.time_limit, 1, 86_400)
     except SpecError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     begin = time.monotonic()
-    ended = run_child(request, time_limit_s=time_limit_s)
-    problem = explain(ended, time_limit_s=time_limit_s)
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that the child ends as well
+    try:
+        ended = run_child(request)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    problem = explain(ended, time_limit_s=request.time_limit_s)
     if problem is not None:
         wrong_use = ended.answer is not None and ended.answer.wrong_use
         sys.stderr.write(problem + ("" if wrong_use else _log(options.out, problem, ended)) + "\n")
         return 2 if wrong_use else 1
-    assert ended.answer is not None and ended.answer.document is not None, "explain says so"
+    assert ended.answer is not None, "explain says so"
     text = dumps(ended.answer.document).encode() + b"\n"
     try:
         parse_document(text)
@@ -160,6 +163,8 @@ def _request(options: argparse.Namespace) -> TraceRequest:
         sequence_length=length,
         folder=os.getcwd(),
         name=name,
+        device=_device(options.device),
+        time_limit_s=_quantity("--time-limit", options.time_limit, 1, 86_400),
         memory_bytes=int(_quantity("--memory-limit", options.memory_limit, 1e9, 1e15)),
     )
 
@@ -168,6 +173,12 @@ def _whole(name: str, text: str, high: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 12 and 1 <= int(text) <= high):
         raise _wrong(name, f"found {text[:60]!r}", f"a whole number from 1 to {high}")
     return int(text)
+
+
+def _device(text: str) -> DeviceKind:
+    if text not in (DeviceKind.CPU, DeviceKind.GPU):
+        raise _wrong("--device", f"found {text[:60]!r}", "cpu, gpu")
+    return DeviceKind(text)
 
 
 def _quantity(name: str, text: str, low: float, high: float) -> float:
@@ -194,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", action="append", default=[], metavar="NAME=SHAPE:DTYPE", help="tokens=BxS:int64")
     parser.add_argument("--batch", default="2", metavar="N", help="size of B (2)")
     parser.add_argument("--length", metavar="N", help="size of S")
+    parser.add_argument("--device", default="gpu", metavar="KIND", help="whose kernels to assume: cpu or gpu (gpu)")
     parser.add_argument("--name", metavar="NAME", help="name of the model (the callable's)")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="write the document here")
     parser.add_argument("--time-limit", default="5m", metavar="TIME", help="end it after this time (5m)")

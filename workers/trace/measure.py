@@ -191,7 +191,7 @@ class _Moves(TorchDispatchMode):
     """Bytes read and written by operators that the FLOP counter does not count, views left out."""
 
     def __init__(self, part: Callable[[], str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._part = part
         self.num_bytes: dict[str, int] = defaultdict(int)
         self.tables: set[int] = set()
@@ -220,14 +220,14 @@ def _moved_bytes(func: Any, given: Any, out: Any) -> int:
 
 def _storage(tensor: torch.Tensor) -> int:
     try:
-        return tensor.untyped_storage()._cdata
+        return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):  # sparse and other tensors without one storage
         return id(tensor)
 
 
 def _num_bytes(tensor: torch.Tensor) -> int:
     try:
-        return tensor.untyped_storage().nbytes()
+        return int(tensor.untyped_storage().nbytes())
     except (NotImplementedError, RuntimeError):
         return tensor.numel() * tensor.element_size()
 
@@ -242,7 +242,7 @@ def _backward(output: Any, counted: Counted) -> None:
         scalar = sum((leaf.real if leaf.is_complex() else leaf).sum() for leaf in leaves)
         assert isinstance(scalar, torch.Tensor)
         with FlopCounterMode(display=False) as counter, torch.device("meta"):
-            scalar.backward()  # type: ignore[no-untyped-call]
+            scalar.backward()
         counted.backward_flops = int(counter.get_total_flops())
     except Exception as error:
         counted.notes.append(f"the backward pass could not be traced: {said(error)}{place(error)}")

@@ -1,8 +1,8 @@
 """Which submodules of a model are its parts.
 
-The root's children are parts. Containers (lists, dicts and sequences of modules) are opened, so that their elements are parts, and
-so is a module that has a run of equal blocks inside: a transformer falls into its layers, a residual network into its blocks. A
-block of a run is never opened. An opened module that computes or owns something itself is a part beside its children.
+The root's children are parts. Containers (lists, dicts and sequences of modules) are opened, so that their elements are parts,
+and so is a module that has a run of equal blocks inside: a transformer falls into its layers, a residual network into its blocks.
+A block of a run is never opened. An opened module that computes or owns something itself is a part beside its children.
 """
 
 from __future__ import annotations

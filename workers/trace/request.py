@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trimtab.errors import Problem, SpecError
+from trimtab.inventory import DeviceKind
 from trimtab.spec.fields import nearest, shown
 from trimtab.spec.model_document import ModelDocument, TracedInput
 
@@ -24,7 +25,8 @@ _INPUT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=([^:]*)(?::(.*))?")
 class TraceRequest:
     """``target`` is ``package.module:callable`` or ``path/to/file.py:callable``; ``config`` its keyword arguments as JSON text.
 
-    ``folder`` is where names and paths start from. ``batch`` and ``sequence_length`` are the sizes of B and S in the inputs.
+    ``folder`` is where names and paths start from, ``device`` (cpu or gpu) whose kernels are assumed. ``batch`` and
+    ``sequence_length`` are the sizes of B and S in the inputs.
     """
 
     target: str
@@ -35,6 +37,8 @@ class TraceRequest:
     folder: str
     name: str
     memory_bytes: int
+    time_limit_s: float
+    device: DeviceKind = DeviceKind.GPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
