@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from workers.trace.failure import TraceError, details, place, said
+from workers.trace.failure import TraceError, details, out_of_memory, place, said
 
 
 def load_callable(target: str, folder: Path) -> Any:
@@ -82,9 +82,8 @@ def _on_cpu(target: Any, keywords: Mapping[str, Any], first: BaseException) -> A
     try:
         return _make(target, keywords, "cpu")
     except BaseException as error:
-        memory = isinstance(error, MemoryError) or "not enough memory" in str(error)
         beside = f" (on meta tensors: {said(first)}{place(first)})" if said(first) != said(error) else ""
-        reason = "needs more memory than --memory-limit" if memory else f"raised {said(error)}"
+        reason = "needs more memory than --memory-limit" if out_of_memory(error) else f"raised {said(error)}"
         raise TraceError(f"building the model {reason}{place(error)}{beside}", details=details(error)) from None
 
 

@@ -16,7 +16,7 @@ from trimtab.model import ModelFamily, ModelSpec, PartSpec, PositionKind
 from trimtab.spec.model_document import MAX_PARTS, VERSION, ModelDocument, ModelOrigin, PartMeasure
 from workers.trace.failure import TraceError
 from workers.trace.figures import Growth, Passes, batch_note, growth, run_passes, shortened, square_note
-from workers.trace.measure import Counted, count_pass
+from workers.trace.measure import Counted, run_forward
 from workers.trace.parts import ROOT, Part, find_parts
 from workers.trace.request import TraceRequest
 
@@ -35,9 +35,7 @@ class Grown:
 def trace(module: nn.Module, request: TraceRequest, *, notes: Sequence[str] = ()) -> ModelDocument:
     """Trace a module on meta tensors as the request asks. Raises TraceError where its code fails, SpecError on wrong inputs."""
     if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
-        count_pass(
-            module, (Part(name=ROOT, module=module, opened=True),), request.inputs
-        )  # the first pass gives lazy parameters their shapes
+        run_forward(module, request.inputs)  # gives lazy parameters their shapes
     parts = find_parts(module)
     passes = run_passes(module, parts, request.inputs, batch=request.batch, sequence_length=request.sequence_length)
     owned = own_parameters(parts)

@@ -67,6 +67,12 @@ def submodule(error: BaseException, names: Mapping[int, str]) -> str:
     return found
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, as Python or as torch says it."""
+    texts = ("not enough memory", "annot allocate memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(text in said_fully(error) for text in texts)
+
+
 def needs_values(error: BaseException) -> bool:
     """Whether an error of a pass on meta tensors means that the code asked for the tensors' values."""
     if isinstance(error, MemoryError):

@@ -78,25 +78,30 @@ def arguments(module: nn.Module, inputs: Sequence[TracedInput]) -> tuple[list[to
 
 def count_pass(module: nn.Module, parts: Sequence[Part], inputs: Sequence[TracedInput], *, backward: bool = False) -> Counted:
     """Run the model once. Raises TraceError with the submodule, file and line where its code fails, SpecError on wrong inputs."""
-    positional, keywords = arguments(module, inputs)
     pass_ = _Pass(module, parts)
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         for handle in pass_.hooks():
             stack.callback(handle.remove)
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pass_.pack, _unpack))
-        stack.enter_context(torch.device("meta"))
         stack.enter_context(pass_.counter)
         stack.enter_context(pass_.moves)
-        try:
-            output = module(*positional, **keywords)
-        except BaseException as error:
-            raise _failed(error, module, inputs) from None
+        output = run_forward(module, inputs)
     counted = pass_.counted()
     if backward:
         _backward(output, counted)
         module.zero_grad(set_to_none=True)
     return counted
+
+
+def run_forward(module: nn.Module, inputs: Sequence[TracedInput]) -> Any:
+    """The output of the module on meta tensors. Raises as ``count_pass``."""
+    positional, keywords = arguments(module, inputs)
+    try:
+        with torch.device("meta"):
+            return module(*positional, **keywords)
+    except BaseException as error:
+        raise _failed(error, module, inputs) from None
 
 
 class _Kept:
