@@ -7,7 +7,9 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -87,8 +89,27 @@ def _on_cpu(target: Any, keywords: Mapping[str, Any], first: BaseException) -> A
         raise TraceError(f"building the model {reason}{place(error)}{beside}", details=details(error)) from None
 
 
+class _Folder(MetaPathFinder):
+    """Finds the user's modules in a folder, as Python does for a program that is started there."""
+
+    def __init__(self, folder: Path, *, bare: bool) -> None:
+        self._places = [str(folder)]
+        self._bare = bare
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """A module or package of the folder, or with ``bare`` a folder that is no package by itself."""
+        found = PathFinder.find_spec(fullname, self._places, target) if path is None else None
+        return found if found is not None and self._bare == (found.loader is None) else None
+
+
+def _look_in(folder: Path) -> None:
+    """First in the folder; a bare folder of the name of an installed package is only taken where there is no such package."""
+    sys.meta_path.insert(0, _Folder(folder, bare=False))
+    sys.meta_path.append(_Folder(folder, bare=True))
+
+
 def _load_module(name: str, folder: Path) -> ModuleType:
-    sys.path.insert(0, str(folder))
+    _look_in(folder)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -106,7 +127,7 @@ def _load_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None, "the name ends in .py"
     assert spec.loader is not None, "a file has a loader"
-    sys.path.insert(0, str(path.parent))
+    _look_in(path.parent)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -12,7 +12,15 @@ from torch import nn
 
 _TORCH = str(Path(torch.__file__).parent)
 _OWN = str(Path(__file__).parent)
-_NEEDS_VALUES = ("meta tensor", "data-dependent", "data dependent", "DataDependent", "'Meta' backend", "device type 'meta'")
+_NEEDS_VALUES = (
+    "meta tensor",
+    "data-dependent",
+    "data-independent",
+    "data dependent",
+    "DataDependent",
+    "'Meta' backend",
+    "device type 'meta'",
+)
 _MAX_LINE = 300
 
 

@@ -11,8 +11,9 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,6 +21,7 @@ from typing import IO
 from trimtab.errors import Problem, SpecError
 from trimtab.files import write_atomically
 from trimtab.inventory import DeviceKind
+from trimtab.processes import marked, send
 from trimtab.spec.model_document import MAX_DOCUMENT_BYTES, parse_document
 from trimtab.spec.units import duration_s, size_bytes
 from trimtab.wire import WireError, dumps, loads
@@ -27,6 +29,8 @@ from workers.trace.request import TraceAnswer, TraceRequest, check_target, read_
 
 MAX_BATCH = 1_000_000
 MAX_LENGTH = 100_000_000
+MARK = "TRIMTAB_TRACE"
+"""Environment variable that all processes of one trace carry."""
 _TAIL_BYTES = 65_536
 _CHUNK_BYTES = 4096
 _PATIENCE_S = 5.0
@@ -46,13 +50,14 @@ def run_child(request: TraceRequest) -> Ended:
     with tempfile.TemporaryDirectory(prefix="trimtab-trace-") as name:
         asked, answered = Path(name) / "request.json", Path(name) / "answer.json"
         asked.write_text(dumps(request))
+        mark = {MARK: uuid.uuid4().hex}
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.trace.child", str(asked), str(answered)],
             cwd=request.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+            env={**os.environ, **mark, "CUDA_VISIBLE_DEVICES": ""},
             start_new_session=True,
         )
         assert child.stdout is not None, "its output is a pipe"
@@ -64,7 +69,7 @@ def run_child(request: TraceRequest) -> Ended:
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            _kill(child)
+            _kill(child, mark)
         reader.join(_PATIENCE_S)
         return Ended(code=code, answer=_read(answered), tail=b"".join(tuple(tail)).decode(errors="replace"))
 
@@ -75,10 +80,13 @@ def _drain(stream: IO[bytes], tail: deque[bytes]) -> None:
         tail.append(chunk)
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
+def _kill(child: subprocess.Popen[bytes], mark: Mapping[str, str]) -> None:
+    """End the child, its group, and what it started in sessions of their own."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)  # also what it started and left behind
+        os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+    for identity in marked(mark):
+        send(identity, signal.SIGKILL)
 
 
 def _read(path: Path) -> TraceAnswer | None:

@@ -35,7 +35,8 @@ def vanishing() -> nn.Module:
 
 def endless() -> nn.Module:
     print("this takes a while", flush=True)
-    if os.fork() == 0:  # a child that would outlive it
+    if os.fork() == 0:  # a child that would outlive it, in a session of its own and with its output open
+        os.setsid()
         time.sleep(600)
     while True:
         time.sleep(1)
