@@ -28,7 +28,7 @@ VALUES = (
     | st.floats()
     | st.text(max_size=8)
     | st.sampled_from(["encoder", "decoder", "tower", "nan", "inf", "convolutional"])
-    | st.sampled_from([[], {}, [[]], [{}], {"a": 1}])
+    | st.sampled_from(["[]", "{}", "[[]]", "[{}]", '{"a": 1}']).map(json.loads)
 )
 
 
