@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from trimtab.model import ModelFamily, ModelSpec, StackSpec
 
+_MAX_NAMED = 4
+
 
 def beyond_builtin(model: ModelSpec) -> tuple[str, ...]:
     """What the built-in trainer does not make of a model, in words; empty where it makes all of it."""
@@ -13,7 +15,9 @@ def beyond_builtin(model: ModelSpec) -> tuple[str, ...]:
     if len({stack.role for stack in model.stacks}) < len(model.stacks):
         found.append("layers of several kinds in one stack")
     if model.parts:
-        found.append(f"the parts {', '.join(part.name for part in model.parts)}")
+        named = ", ".join(part.name for part in model.parts[:_MAX_NAMED])
+        rest = len(model.parts) - _MAX_NAMED
+        found.append(f"the parts {named} and {rest} more" if rest > 0 else f"the parts {named}")
     for stack in model.stacks:
         found.extend(text for text in _beyond(model, stack) if text not in found)
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Where a ModelSpec comes from: a preset, explicit fields, or a Hugging Face ``config.json``."""
+"""Where a ModelSpec comes from: a preset, explicit fields, a Hugging Face ``config.json``, or a document of the tracer."""
 
 from __future__ import annotations
 
@@ -19,27 +19,30 @@ from trimtab.model import (
     StackSpec,
 )
 from trimtab.spec.fields import INVALID, Reading, nearest
+from trimtab.spec.model_document import read_document
 from trimtab.spec.presets import PRESETS
 
 MAX_CONFIG_BYTES = 1_000_000
 _EXPLICIT_REQUIRED = ("family", "layers", "hidden_size", "heads", "feed_forward_size", "vocab_size")
-_SOURCES = ("preset", "config")
+_SOURCES = ("preset", "config", "document")
 
 
 def read_model(reading: Reading, values: Mapping[str, Any], *, base_dir: Path, default_name: str) -> ModelSpec | None:
-    """The model of a job file; None after noting a problem. Only ``config`` reads a file."""
+    """The model of a job file; None after noting a problem. Only ``config`` and ``document`` read a file."""
     if INVALID in values.values():
         return None
     sources = [name for name in _SOURCES if name in values]
     explicit = [name for name in values if name not in _SOURCES and name != "name"]
     if len(sources) > 1 or (sources and explicit):
         names = ", ".join(sources + explicit)
-        reading.problem("model", f"found {names}", allowed="one of: preset, config, or explicit fields")
+        reading.problem("model", f"found {names}", allowed="one of: preset, config, document, or explicit fields")
         return None
     if "preset" in values:
         return _preset(reading, values["preset"])
     if "config" in values:
         return _from_config(reading, base_dir / values["config"])
+    if "document" in values:
+        return read_document(reading, base_dir / values["document"])
     return _explicit(reading, values, default_name)
 
 

@@ -54,6 +54,7 @@ MODEL = Object(
     fields={
         "preset": Field(kind=FREE_NAME, doc="A known model by name, instead of the fields below."),
         "config": Field(kind=Text(), doc="Path of a Hugging Face config.json, instead of the fields below."),
+        "document": Field(kind=Text(), doc="Path of a document that trimtab trace wrote, instead of the fields below."),
         "name": Field(kind=FREE_NAME, doc="Name for people; the job's name by default."),
         "family": Field(kind=Choice(enum=ExplicitFamily), doc="Arrangement of the stacks."),
         "layers": Field(kind=_count(1, 10_000), doc="Layers of the decoder."),

@@ -1,0 +1,1 @@
+"""Measures an unknown model by running its module on tensors without data."""
