@@ -180,7 +180,7 @@ class Problem:
         made = with_values(self._constants, self.knobs, values)
         places = [(option.device, str(option.precision)) for option in self._options]
         knobs = made.knobs([option.profile.name for option in self._options], places)
-        return np.log(step_time(replace(self._question, knobs=knobs)).step_s) - self._measured
+        return np.asarray(np.log(step_time(replace(self._question, knobs=knobs)).step_s) - self._measured)
 
     def residuals(self, values: Vector) -> tuple[Vector, Vector]:
         """Residuals with their robust scales: inside groups, of groups, inside sweeps; the prior is apart."""
@@ -305,7 +305,7 @@ def _means(names: Sequence[str], *, least: int = 1) -> Vector:
     """Averaging matrix: one row per name, of those with at least ``least`` members."""
     kept = [name for name in sorted(set(names)) if name and names.count(name) >= least]
     matrix = np.array([[float(own == name) for own in names] for name in kept]).reshape(len(kept), len(names))
-    return matrix / np.maximum(1.0, matrix.sum(axis=1, keepdims=True))
+    return np.asarray(matrix / np.maximum(1.0, matrix.sum(axis=1, keepdims=True)))
 
 
 def write(constants: FittedConstants, points: Path) -> None:

@@ -148,7 +148,8 @@ class StackSpec:
     ``hidden_size`` is the width of the stack where it is not the model's. ``num_tokens`` are the tokens of one sample that pass
     it where they do not come from the workload (patches of an image, frames of a recording). ``num_norms`` per layer is 2, or 3
     with cross-attention, where it is None. ``final_norm`` follows the last layer (of a run of stacks of one role only the last
-    has it). ``alternates``: its layers are mixed evenly with those of the stack before it. ``other_parameters`` of each layer belong to no matrix: norms of queries and keys, scales, relative positions.
+    has it). ``alternates``: its layers are mixed evenly with those of the stack before it. ``other_parameters`` of each layer
+    belong to no matrix: norms of queries and keys, scales, relative positions.
     """
 
     role: StackRole

@@ -66,7 +66,7 @@ class LayerTime:
         return 2.0 * (self.matmul + self.memory + self.fixed) + BACKWARD_ATTENTION * self.attention
 
 
-def layer_time(layers: LayerArrays, cut: Cut, place: PlaceArrays, habits: HabitArrays, *, peak: Array, knobs: Knobs) -> LayerTime:
+def layer_time(layers: LayerArrays, cut: Cut, habits: HabitArrays, *, place: PlaceArrays, peak: Array, knobs: Knobs) -> LayerTime:
     """Forward seconds of each kind of layer: additive roofline of products, attention, element-wise traffic, kernel starts."""
     floor = np.where(place.is_tpu > 0, _TPU_KERNEL_S, knobs.gpu_kernel_s)
     rate = peak * knobs.matmul_share

@@ -13,7 +13,7 @@ import numpy as np
 from planner.training.groups import send_s
 from planner.training.memory import step_memory
 from planner.training.places import Array
-from planner.training.step import Question, cut_of, reduce_exposed_s, slot_time, update_s
+from planner.training.step import Question, cut_of, reduce_exposed_s, slot_time, update_s, wires_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def _replica(question: Question, stage: MixedStage, *, first: bool, last: bool) 
 def _handed(question: Question) -> Array:
     cut = cut_of(question)
     volume = cut.tokens[-1] * question.model.hidden * cut.width / cut.stream
-    return send_s(volume, np.array([True]), question.place, question.knobs)
+    return send_s(volume, np.array([True]), wires_of(question))
 
 
 def _one(values: Array) -> float:

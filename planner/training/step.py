@@ -12,7 +12,7 @@ import numpy as np
 
 from planner.strategies.table import PRECISIONS, RECOMPUTES, SCHEDULES, StrategyTable
 from planner.training.compute import Cut, LayerTime, layer_time
-from planner.training.groups import Group, exchange_s, gather_s, group, reduce_s, send_s
+from planner.training.groups import RankSet, Wires, exchange_s, gather_s, group, reduce_s, send_s
 from planner.training.habits import HabitArrays
 from planner.training.knobs import Knobs
 from planner.training.layers import ModelArrays
@@ -56,6 +56,11 @@ class StepTime:
     reduce_s: Array
     update_s: Array
     fixed_s: Array
+
+
+def wires_of(question: Question) -> Wires:
+    """What the strategies exchange over."""
+    return Wires(place=question.place, knobs=question.knobs)
 
 
 def cut_of(question: Question) -> Cut:
@@ -114,7 +119,7 @@ def slot_time(question: Question) -> Slot:
     """Time of one micro-batch on the longest stage of every strategy."""
     model, table, place, knobs = question.model, question.table, question.place, question.knobs
     count, cut = model.layers.num_layers, cut_of(question)
-    times = layer_time(model.layers, cut, place, question.habits, peak=place.peak_of(table), knobs=knobs)
+    times = layer_time(model.layers, cut, question.habits, place=place, peak=place.peak_of(table), knobs=knobs)
     full = np.where(table.recompute == _FULL, 1.0, 0.0)
     stage = question.stage_layers / np.maximum(1.0, count.sum(axis=0))
     compute = (count * (times.forward + times.backward + _again(question, times))).sum(axis=0)
@@ -180,18 +185,20 @@ def layer_exchanges(question: Question, cut: Cut) -> Exchanges:
     stream = cut.tokens * layers.hidden * cut.width
     columns = group(tp, np.ones_like(tp), place)
     parts = np.where(
-        table.sequence_parallel > 0, 2.0 * gather_s(stream, columns, place, knobs), reduce_s(stream, columns, place, knobs)
+        table.sequence_parallel > 0,
+        2.0 * gather_s(stream, columns, wires_of(question)),
+        reduce_s(stream, columns, wires_of(question)),
     )
     dense_blocks = np.where(layers.is_moe > 0, np.where(table.etp > 1, 1.0 + layers.top_k, 1.0), 2.0) + layers.has_cross
     tensor = np.where(tp > 1, parts * knobs.tensor_exposed + knobs.meeting_s, 0.0) * dense_blocks
     heads = (layers.keys + layers.values) * cut.tokens * cp / tp * cut.width
-    context = np.where(cp > 1, gather_s(heads, group(cp, tp, place), place, knobs), 0.0) * 1.5 * knobs.context_exposed
+    context = np.where(cp > 1, gather_s(heads, group(cp, tp, place), wires_of(question)), 0.0) * 1.5 * knobs.context_exposed
     ep = table.ep.astype(np.float64)
     copies = cut.tokens * layers.top_k / tp * layers.hidden * cut.width
     members = group(ep, table.etp.astype(np.float64), place)
     once = _distinct_domains(members.outside, layers.top_k)
     scattered = 2.0 * exchange_s(
-        copies, members, place, knobs, outer_share=np.where(question.habits.sends_copies_once > 0, once, 1.0)
+        copies, members, wires_of(question), outer_share=np.where(question.habits.sends_copies_once > 0, once, 1.0)
     )
     hidden = (question.habits.hides_experts > 0) & (table.virtual_stages > 1)
     shown = np.where(hidden, knobs.expert_hidden, knobs.expert_exposed)
@@ -249,10 +256,10 @@ def _shard_s(question: Question) -> Array:
     return np.where(table.zero_stage == 3, total / often, 0.0)
 
 
-def _by_layer(cost: Callable[..., Array], volume: Array, ranks: Group, question: Question) -> Array:
+def _by_layer(cost: Callable[..., Array], volume: Array, ranks: RankSet, question: Question) -> Array:
     """The exchange is done layer by layer: the volume is cut, each piece starts anew."""
     pieces = np.maximum(1.0, question.stage_layers)
-    return pieces * cost(volume / pieces, ranks, question.place, question.knobs) * (volume > 0)
+    return pieces * cost(volume / pieces, ranks, wires_of(question)) * (volume > 0)
 
 
 def stage_parameters(question: Question) -> tuple[Array, Array]:
@@ -284,13 +291,13 @@ def reduce_exposed_s(question: Question, backward: Array) -> Array:
         gradients = held * habits.gradient_bytes
         pieces = np.maximum(1.0, gradients / _BUCKET_BYTES)
         whole = group(copies * np.where(table.zero_stage == 0, width, 1.0), inner, place)
-        plain = pieces * reduce_s(gradients / pieces, whole, place, knobs)
+        plain = pieces * reduce_s(gradients / pieces, whole, wires_of(question))
         scattered = pieces * (
-            gather_s(gradients / pieces, shards, place, knobs)
-            + gather_s(held * habits.gather_bytes / pieces, shards, place, knobs)
-            + reduce_s(gradients / width / pieces, rest, place, knobs)
+            gather_s(gradients / pieces, shards, wires_of(question))
+            + gather_s(held * habits.gather_bytes / pieces, shards, wires_of(question))
+            + reduce_s(gradients / width / pieces, rest, wires_of(question))
         )
-        kept = pieces * reduce_s(gradients / width / pieces, rest, place, knobs)
+        kept = pieces * reduce_s(gradients / width / pieces, rest, wires_of(question))
         cost = np.where(table.zero_stage == 0, plain, np.where(table.zero_stage == 3, kept, scattered))
         total = total + np.where(held > 0, cost, 0.0)
     hidden = np.minimum((1.0 - knobs.data_exposed) * total, backward)
@@ -310,12 +317,12 @@ def update_s(question: Question) -> Array:
 
 def _sends_s(question: Question, cut: Cut) -> Array:
     """Exposed seconds of handing activations to the next stage and gradients back, for one micro-batch."""
-    table, place, knobs = question.table, question.place, question.knobs
+    table, place = question.table, question.place
     inner = (table.tp * table.cp * table.dp * table.fsdp).astype(np.float64)
     volume = (
         cut.tokens[-1] * question.model.hidden * cut.width / np.where(question.habits.sends_by_parts > 0, table.tp, cut.stream)
     )
-    once = send_s(volume, inner >= place.domain, place, knobs)
+    once = send_s(volume, inner >= place.domain, wires_of(question))
     return np.where(table.pp > 1, 2.0 * table.virtual_stages * once, 0.0)
 
 
