@@ -18,7 +18,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "training-constants.md"
 _INTRODUCTION = """\
 # Fitted constants of the training cost model
 
-This page is made from `planner/training/constants.json` and `planner/training/profiles.py` by `tools/write_training_constants.py`;
+This page is made from `planner/training/constants.json` and `profiles.py` beside it by `tools/write_training_constants.py`;
 a test checks that it is current. [training-model.md](training-model.md) has the formulas that use them.
 """
 
