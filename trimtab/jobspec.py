@@ -22,6 +22,17 @@ class JobKind(StrEnum):
     COMMAND = "command"
 
 
+class Trainer(StrEnum):
+    """The framework that trains. Only ``trimtab`` is started here; a plan for another one is exported to it."""
+
+    TRIMTAB = "trimtab"
+    MEGATRON = "megatron"
+    TORCHTITAN = "torchtitan"
+    DEEPSPEED = "deepspeed"
+    MAXTEXT = "maxtext"
+    COMPOSER_FSDP = "composer-fsdp"
+
+
 class Optimize(StrEnum):
     """What matters most after feasibility."""
 
@@ -99,6 +110,7 @@ class JobSpec:
     kind: JobKind
     model: ModelSpec | None = None
     train: TrainWorkload | None = None
+    framework: Trainer = Trainer.TRIMTAB
     command: CommandSpec | None = None
     devices: DeviceRequest = DeviceRequest()
     strategy: StrategyRequest = StrategyRequest()

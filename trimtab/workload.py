@@ -29,6 +29,7 @@ class DataKind(StrEnum):
     STDLIB = "stdlib"
     TRANSLATION = "translation"
     TEXT = "text"
+    EXTERNAL = "external"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,8 @@ class OptimizerSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSpec:
     """The data set. ``paths`` are files or folders of text for kind text; ``held_out_frac`` of the documents is never trained on.
+
+    Kind external is read by another trainer's own program: images, audio, token files of its own.
 
     ``size`` is the number of sentence pairs that the translation grammar writes.
     """

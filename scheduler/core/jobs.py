@@ -10,9 +10,10 @@ from scheduler.core.records import RecordKind
 from scheduler.core.rows import IdempotencyEntry
 from scheduler.core.snapshot import Snapshot, Write
 from scheduler.core.write import WriteBuilder
+from trimtab.errors import Problem
 from trimtab.ids import AttemptRef, JobId, PlanId, unit_id
 from trimtab.job import Job, Unit
-from trimtab.jobspec import JobSpec
+from trimtab.jobspec import JobSpec, Trainer
 from trimtab.lifecycle import UNIT_ENDS, AttemptState, Intent, UnitEvent, UnitState
 from trimtab.plan import Assignment
 
@@ -41,6 +42,18 @@ class Refusal(str):
     """Why an owner's wish cannot be granted: a sentence."""
 
     __slots__ = ()
+
+
+def beyond_us(spec: JobSpec) -> Problem | None:
+    """Why a job can be planned and exported but not started here: another framework trains it."""
+    if spec.framework is Trainer.TRIMTAB:
+        return None
+    return Problem(
+        path="framework",
+        message=f"{spec.framework} is not started here: plan it, then `trimtab export PLAN --to` it",
+        allowed=str(Trainer.TRIMTAB),
+        nearest=str(Trainer.TRIMTAB),
+    )
 
 
 def submit(snapshot: Snapshot, submission: Submission, *, now: datetime, grant: Grant | None = None) -> Write:

@@ -24,7 +24,7 @@ from scheduler.service.planning import PlanningLoop, build_problem
 from scheduler.service.reconcile import Reconciler, plan_write
 from scheduler.service.wiring import ControlPorts, ControlSettings
 from trimtab import wire
-from trimtab.errors import ConflictError, InfeasibleError, NotFoundError, SolverError, StoreError, UnavailableError
+from trimtab.errors import ConflictError, InfeasibleError, NotFoundError, SolverError, SpecError, StoreError, UnavailableError
 from trimtab.ids import AttemptRef, JobId, PlanId, new_job_id, unit_id
 from trimtab.inventory import DeviceState, Inventory, ProbeReport
 from trimtab.job import Job
@@ -182,6 +182,9 @@ class ControlPlane:
 
     def submit(self, spec: JobSpec, *, plan_id: str | None, idempotency_key: str | None, submitted_by: str) -> JobView:
         """See ControlService."""
+        problem = jobs.beyond_us(spec)
+        if problem is not None:
+            raise SpecError([problem])
         digest = spec_digest(spec)
         key = f"{spec.project}/{idempotency_key}" if idempotency_key else ""
         for _ in range(_MAX_CONFLICTS):

@@ -20,6 +20,7 @@ from trimtab.jobspec import (
     Optimize,
     RetryPolicy,
     StrategyRequest,
+    Trainer,
 )
 from trimtab.model import ModelFamily, ModelSpec, PositionKind
 from trimtab.spec.fields import INVALID, Marks, Reading
@@ -30,7 +31,7 @@ from trimtab.workload import DataKind, DataSpec, OptimizerKind, OptimizerSpec, T
 
 Values = Mapping[str, Any]
 _TRAIN_KEYS = ("model", "data", "workload")
-_TRAIN_ONLY = (*_TRAIN_KEYS, "strategy", "checkpoint")
+_TRAIN_ONLY = (*_TRAIN_KEYS, "framework", "strategy", "checkpoint")
 
 
 def parse_job(tree: object, marks: Marks | None = None, *, base_dir: Path, source: str | None = None) -> JobSpec:
@@ -76,6 +77,9 @@ def _training(reading: Reading, values: Values, base_dir: Path) -> tuple[ModelSp
     train = _workload(reading, parts[2], data) if _clean(parts[2]) and data is not None else None
     if model is None or train is None:
         return model, train
+    if values.get("framework", Trainer.TRIMTAB) is Trainer.TRIMTAB and train.data.kind is DataKind.EXTERNAL:
+        others = ", ".join(sorted(set(Trainer) - {Trainer.TRIMTAB}))
+        reading.problem("data.kind", "the built-in trainer reads no external data", allowed=f"framework: one of {others}")
     model = _fit_positions(reading, model, train)
     return model, train
 
@@ -154,7 +158,7 @@ def _fit_positions(reading: Reading, model: ModelSpec, train: TrainWorkload) -> 
         said = "an encoder-decoder needs source_length" if seq2seq else "a decoder has no source_length"
         reading.problem("workload.source_length" if train.source_length else "workload", said)
         return None
-    if seq2seq != (train.data.kind is DataKind.TRANSLATION):
+    if train.data.kind is not DataKind.EXTERNAL and seq2seq != (train.data.kind is DataKind.TRANSLATION):
         fitting = "translation" if seq2seq else "stdlib or text"
         reading.problem("data.kind", f"{train.data.kind} does not fit a model of family {model.family}", allowed=fitting)
         return None
@@ -207,6 +211,8 @@ def _common(reading: Reading, values: Values) -> dict[str, Any]:
     for key, name in (("queue", "queue"), ("labels", "labels"), ("grace", "grace_s")):
         if key in values:
             out[name] = values[key]
+    if values.get("framework", INVALID) is not INVALID:
+        out["framework"] = values["framework"]
     if "project" in values:
         out["project"] = ProjectId(values["project"])
     if "priority" in values and values["priority"] is not INVALID:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from trimtab.inventory import DeviceKind, Market
-from trimtab.jobspec import JobKind, Optimize
+from trimtab.jobspec import JobKind, Optimize, Trainer
 from trimtab.model import ActivationKind, ModelFamily, NormKind, PositionKind
 from trimtab.spec.device_schema import DAY, SOURCE, STORAGE
 from trimtab.spec.fields import Boolean, Choice, CountRange, Field, FieldType, ListOf, MapOf, Object, Quantity, Text
@@ -82,7 +82,8 @@ DATA = Object(
     fields={
         "kind": Field(
             kind=Choice(enum=DataKind),
-            doc="Source of samples: stdlib (this Python's own source text), translation (a seeded grammar), text (your files).",
+            doc="Source of samples: stdlib (this Python's own source text), translation (a seeded grammar), text (your files), "
+            "external (read by another trainer's own program).",
             required=True,
         ),
         "paths": Field(kind=ListOf(item=Text()), doc="Files or folders of text, relative to the job file (kind text)."),
@@ -201,6 +202,10 @@ JOB = Object(
         "model": Field(kind=MODEL, doc="The model (kind train)."),
         "data": Field(kind=DATA, doc="The data set (kind train)."),
         "workload": Field(kind=WORKLOAD, doc="The training run (kind train)."),
+        "framework": Field(
+            kind=Choice(enum=Trainer),
+            doc="What trains: trimtab (default) is started here, a plan for another trainer is exported to it.",
+        ),
         "command": Field(kind=COMMAND, doc="The program (kind command)."),
         "devices": Field(kind=DEVICES, doc="How many devices, and which; any number of any type by default."),
         "market": Field(kind=ListOf(item=Choice(enum=Market)), doc="Allowed markets; any by default."),

@@ -12,11 +12,11 @@ from scheduler.core.orders import credential_for
 from scheduler.core.policy import Policy
 from scheduler.ports import RecordKind
 from tests.support.kit import KEY, NODE, POOL, Rig, command_job, train_job
-from trimtab.errors import ConflictError, ExecutorError, InfeasibleError, NotFoundError
+from trimtab.errors import ConflictError, ExecutorError, InfeasibleError, NotFoundError, SpecError
 from trimtab.ids import AttemptRef, UnitId
 from trimtab.inventory import DeviceState
 from trimtab.job import DeviceRef, JobState
-from trimtab.jobspec import Limits, RetryPolicy
+from trimtab.jobspec import Limits, RetryPolicy, Trainer
 from trimtab.lifecycle import FailureKind, ReleaseReason
 from trimtab.orders import (
     RunOrder,
@@ -53,6 +53,13 @@ def test_a_job_goes_from_submit_to_success() -> None:
     assert kinds(rig, job)[:5] == ["Submitted", "Assigned", "StartSent", "Claimed", "Ready"]
     assert not rig.world.agents
     assert rig.control.status().num_free_devices == 8
+
+
+def test_a_job_of_another_trainer_is_not_accepted() -> None:
+    rig = Rig()
+    with pytest.raises(SpecError, match="megatron is not started here"):
+        rig.submit(replace(train_job(), framework=Trainer.MEGATRON))
+    assert not kinds(rig)
 
 
 def test_progress_and_time_left_come_from_reports() -> None:

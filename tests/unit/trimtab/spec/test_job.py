@@ -11,7 +11,7 @@ from scheduler.entrypoints.documents import load_job, read_text
 from tools.write_schemas import SCHEMAS, job_file_page
 from trimtab import wire
 from trimtab.errors import NotFoundError, SpecError
-from trimtab.jobspec import JobKind, JobSpec, Optimize
+from trimtab.jobspec import JobKind, JobSpec, Optimize, Trainer
 from trimtab.model import ModelFamily, PositionKind, StackRole
 from trimtab.spec import PRESETS, parse_job
 from trimtab.strategy import Precision
@@ -64,6 +64,14 @@ def test_a_training_job() -> None:
     assert spec.devices.min_devices == 1
     assert spec.devices.max_devices is None
     assert wire.loads(JobSpec, wire.dumps(spec)) == spec
+
+
+def test_another_trainer_may_read_its_own_data() -> None:
+    text = GOOD.replace("data: {kind: stdlib}", "data: {kind: external}")
+    assert parse(text + "framework: megatron\n").framework is Trainer.MEGATRON
+    assert "reads no external data" in complaint(text)
+    assert "nearest: megatron" in complaint(GOOD + "framework: megatorn\n")
+    assert parse(GOOD).framework is Trainer.TRIMTAB
 
 
 def test_a_command_job() -> None:
