@@ -70,7 +70,7 @@ def test_another_trainer_may_read_its_own_data() -> None:
     text = GOOD.replace("data: {kind: stdlib}", "data: {kind: external}")
     assert parse(text + "framework: megatron\n").framework is Trainer.MEGATRON
     assert "reads no external data" in complaint(text)
-    assert "nearest: megatron" in complaint(GOOD + "framework: megatorn\n")
+    assert "did you mean 'megatron'" in complaint(GOOD + "framework: megatorn\n")
     assert parse(GOOD).framework is Trainer.TRIMTAB
 
 
