@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TypeAlias
 
 import numpy as np
@@ -87,16 +88,21 @@ class StrategyTable:
     @classmethod
     def of(cls, strategies: Iterable[Strategy]) -> StrategyTable:
         """The table of some strategies, in their order; their ``stage_layers`` are left out."""
-        rows = [_row(strategy) for strategy in strategies]
-        columns = np.array(rows, dtype=np.int64).reshape(len(rows), len(fields(cls))).T
-        return cls(**{field.name: column for field, column in zip(fields(cls), columns, strict=True)})
+        rows = [_coded(strategy) for strategy in strategies]
+        columns = np.array(rows, dtype=np.int64).reshape(len(rows), len(_NAMES)).T
+        return cls(**dict(zip(_NAMES, columns, strict=True)))
 
 
-def _row(strategy: Strategy) -> tuple[int, ...]:
-    codes = {
-        "schedule": SCHEDULES.index(strategy.schedule),
-        "recompute": RECOMPUTES.index(strategy.recompute),
-        "offload": OFFLOADS.index(strategy.offload),
-        "precision": PRECISIONS.index(strategy.precision),
-    }
-    return tuple(int(codes.get(field.name, getattr(strategy, field.name))) for field in fields(StrategyTable))
+_NAMES = tuple(field.name for field in fields(StrategyTable))
+_READ = attrgetter(*_NAMES)
+_CODES = {
+    _NAMES.index(name): {value: code for code, value in enumerate(order)}
+    for name, order in (("schedule", SCHEDULES), ("recompute", RECOMPUTES), ("offload", OFFLOADS), ("precision", PRECISIONS))
+}
+
+
+def _coded(strategy: Strategy) -> list[int]:
+    row = list(_READ(strategy))
+    for place, codes in _CODES.items():
+        row[place] = codes[row[place]]
+    return row
