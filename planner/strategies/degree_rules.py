@@ -38,7 +38,8 @@ def _degrees(case: Case) -> str:
 
 
 def _fills(setting: Setting, table: StrategyTable) -> BoolArray:
-    return table.world_size == setting.shape.num_devices
+    answer: BoolArray = table.world_size == setting.shape.num_devices
+    return answer
 
 
 def _query_heads(model: ModelSpec) -> tuple[int, ...]:
@@ -57,7 +58,8 @@ def _heads(model: ModelSpec) -> tuple[int, ...]:
 def _cuts_heads(setting: Setting, table: StrategyTable) -> BoolArray:
     """A model without stacks has nothing to cut."""
     if not setting.model.stacks:
-        return table.tp == 1
+        answer: BoolArray = table.tp == 1
+        return answer
     found = _divides(table.tp, _query_heads(setting.model))
     for number in set(_kv_heads(setting.model)):
         whole = number % table.tp == 0
@@ -74,14 +76,16 @@ def _columns(model: ModelSpec) -> tuple[int, ...]:
 def _within_node(setting: Setting, table: StrategyTable) -> BoolArray:
     shape, device, framework = setting.shape, setting.device_type, setting.framework
     if has_slices(device, framework):
-        return slice_size(device, shape.num_devices) % table.tp == 0
+        answer: BoolArray = slice_size(device, shape.num_devices) % table.tp == 0
+        return answer
     node = shape.devices_per_node
     nodes = table.tp // node
     whole = (table.tp % node == 0) & (shape.num_nodes % np.maximum(nodes, 1) == 0)
     reach = nodes <= framework.max_tensor_nodes
     if framework.tensor_over_domain and device.domain_size > (device.devices_per_node or device.domain_size):
         reach |= table.tp <= device.domain_size
-    return (node % table.tp == 0) | (whole & reach)
+    answer = (node % table.tp == 0) | (whole & reach)
+    return answer
 
 
 def _node_words(case: Case) -> str:
@@ -95,17 +99,20 @@ def _blocks(setting: Setting, table: StrategyTable) -> BoolArray:
     """A divisor of a slice splits into divisors of its axes, prime by prime, so that dividing the slice is all that is needed."""
     if not has_slices(setting.device_type, setting.framework):
         return everywhere(table, True)
-    return slice_size(setting.device_type, setting.shape.num_devices) % (table.tp * table.cp) == 0
+    answer: BoolArray = slice_size(setting.device_type, setting.shape.num_devices) % (table.tp * table.cp) == 0
+    return answer
 
 
 def _cuts_vocabulary(setting: Setting, table: StrategyTable) -> BoolArray:
-    return setting.framework.pads_vocabulary | (setting.model.vocab_size % table.tp == 0)
+    answer: BoolArray = setting.framework.pads_vocabulary | (setting.model.vocab_size % table.tp == 0)
+    return answer
 
 
 def _cuts_sequence(setting: Setting, table: StrategyTable) -> BoolArray:
     parts = table.tp * table.cp
     lengths = (setting.train.sequence_length, setting.train.source_length)
-    return (table.sequence_parallel == 0) | _divides(parts, lengths)
+    answer: BoolArray = (table.sequence_parallel == 0) | _divides(parts, lengths)
+    return answer
 
 
 def _sequence_words(case: Case) -> str:
@@ -122,9 +129,11 @@ def _chunks(model: ModelSpec) -> int:
 
 def _cuts_context(setting: Setting, table: StrategyTable) -> BoolArray:
     if not setting.model.stacks:
-        return table.cp == 1
+        answer: BoolArray = table.cp == 1
+        return answer
     lengths = (setting.train.sequence_length, setting.train.source_length)
-    return (table.cp == 1) | _divides(table.cp * _chunks(setting.model), lengths)
+    answer = (table.cp == 1) | _divides(table.cp * _chunks(setting.model), lengths)
+    return answer
 
 
 def _stage_sum(setting: Setting, table: StrategyTable) -> BoolArray:
@@ -148,13 +157,15 @@ def _largest(num_layers: int, stages: IntArray) -> IntArray:
 
 def _shortens(setting: Setting, table: StrategyTable) -> BoolArray:
     v, num_layers = table.virtual_stages, setting.model.num_layers
-    return (v == 1) | (_largest(num_layers, table.pp * v) < _largest(num_layers, table.pp * (v - 1)))
+    answer: BoolArray = (v == 1) | (_largest(num_layers, table.pp * v) < _largest(num_layers, table.pp * (v - 1)))
+    return answer
 
 
 def _even(setting: Setting, table: StrategyTable) -> BoolArray:
     if not setting.framework.even_stages:
         return everywhere(table, True)
-    return (table.pp == 1) | (setting.model.num_layers % (table.pp * table.virtual_stages) == 0)
+    answer: BoolArray = (table.pp == 1) | (setting.model.num_layers % (table.pp * table.virtual_stages) == 0)
+    return answer
 
 
 DEGREE_RULES: tuple[Rule, ...] = (

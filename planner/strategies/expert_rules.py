@@ -31,7 +31,8 @@ def _spreads_experts(setting: Setting, table: StrategyTable) -> BoolArray:
         found = np.ones(len(table), dtype=np.bool_)
         for count in set(counts):
             found &= count % table.ep == 0
-    return found
+    answer: BoolArray = found
+    return answer
 
 
 def _cuts_experts(setting: Setting, table: StrategyTable) -> BoolArray:
@@ -39,13 +40,15 @@ def _cuts_experts(setting: Setting, table: StrategyTable) -> BoolArray:
     found = (table.etp == 1) | ((table.tp % table.etp == 0) & bool(widths))
     for width in set(widths):
         found &= width % table.etp == 0
-    return found
+    answer: BoolArray = found
+    return answer
 
 
 def _enough(_: Setting, table: StrategyTable) -> BoolArray:
     """GPipe runs with fewer micro-batches than stages, and waits; the others would have other orders than their own."""
     needs = (table.schedule == ONE_F_ONE_B) | (table.schedule == ZERO_BUBBLE)
-    return ~needs | (table.num_micro_batches >= table.pp)
+    answer: BoolArray = ~needs | (table.num_micro_batches >= table.pp)
+    return answer
 
 
 def _samples(case: Case) -> str:

@@ -1,69 +1,92 @@
-"""The whole space of strategies as arrays: dimension by dimension, each crossed with what the rules left of the ones before.
+"""The whole space of strategies as arrays.
 
-A level sets a few columns. Its rules look at few of the columns before it, so they are judged once for each distinct combination
-of those (a key), and the answer is spread over the rows that share it. Rows keep the order of nested loops over the values of
-``values.py``: tp, sequence parallelism, cp, pp, ep, etp, schedule, virtual stages, fsdp, ZeRO stage, recompute, offload,
-precision, micro-batch.
+Rows stand in the order of nested loops over the values of ``values.py``: tp, sequence parallelism, cp, pp, ep, etp, schedule,
+virtual stages, fsdp, ZeRO stage, recompute, offload, precision, micro-batch. The last four are spread out in blocks, when the
+strategies are asked for, so that millions of them need no memory at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 
 from planner.strategies import values
-from planner.strategies.legality import Part, Rule, Setting, conjunction
 from planner.strategies.question import Question, Refusal
-from planner.strategies.rules import ONE_FRAMEWORK, RULES
-from planner.strategies.table import PRECISIONS, BoolArray, IntArray, StrategyTable
+from planner.strategies.table import BoolArray, IntArray, StrategyTable
+from planner.strategies.walk import BATCHES, Choices, Columns, Walk, spread, table_of
 
 Prune: TypeAlias = Callable[[StrategyTable], BoolArray]
-"""Given a table of N strategies: where one may fit, shape [N]. It must never say no to a strategy while it says yes to the same
-one with a larger micro-batch (and fewer of them), since it is asked first with the smallest."""
+"""Given a table of N strategies: where one may fit, shape [N]. Where it says no, it must say no to the same strategy with a
+larger micro-batch (and fewer of them) too: it is asked with the smallest."""
 
-_Columns: TypeAlias = dict[str, IntArray]
-_NAMES = tuple(field.name for field in fields(StrategyTable))
-_DEFAULTS = {name: 0 for name in ("zero_stage", "sequence_parallel", "schedule", "recompute", "offload", "precision")}
-_RUNS = "_runs"
-"""A column that is no dimension: which members of the framework run the row so far, one bit each."""
-_BATCHES = "_batches"
-"""A column that is no dimension: which key of the micro-batch level the row has."""
+BLOCK_ROWS = 1 << 17
+"""Strategies of one block, about: sixteen columns of it stay in a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Grid:
-    """The legal strategies that pruning left, in a fixed order; what the rules refused, by rule in their order.
+    """The legal strategies of a question, and what the rules refused, by rule in their order.
 
-    ``num_pruned`` is how many combinations the pruning took, at both times that it is asked.
+    A refusal counts the combinations that a rule refused when it was asked, of the dimensions known by then: those that a
+    refused one would have been crossed with are not counted.
     """
 
-    table: StrategyTable
     refusals: tuple[Refusal, ...]
-    num_pruned: int = 0
+    num_legal: int
+    _splits: Columns
+    _savings: Choices
+    _batches: Choices
+
+    def __len__(self) -> int:
+        return self.num_legal
+
+    def blocks(self, *, prune: Prune | None = None, num_rows: int = BLOCK_ROWS) -> Iterator[StrategyTable]:
+        """The legal strategies in their order, about ``num_rows`` at a time, without those that cannot fit.
+
+        ``prune`` is a bound, not a rule: ``num_legal`` counts what it takes.
+        """
+        counts = self._strategies_of_splits()
+        block = np.cumsum(counts) // max(1, num_rows)
+        starts = np.flatnonzero(np.diff(block, prepend=-1))
+        for start, end in pairwise([*starts, len(counts)]):
+            table = self._spread(int(start), int(end), prune)
+            if len(table):
+                yield table
+
+    @property
+    def table(self) -> StrategyTable:
+        """All of them at once."""
+        return self._spread(0, len(self._savings.key_of_row), None)
+
+    def _strategies_of_splits(self) -> IntArray:
+        batches = self._batches.count[self._splits[BATCHES]] if self._splits else np.zeros(0, dtype=np.int64)
+        return batches * self._savings.count[self._savings.key_of_row]
+
+    def _spread(self, start: int, end: int, prune: Prune | None) -> StrategyTable:
+        some = {name: column[start:end] for name, column in self._splits.items()}
+        rows = spread(some, self._savings.key_of_row[start:end], self._savings)
+        if not rows:
+            return table_of({}, 0)
+        if prune is not None:
+            smallest = self._batches.start[rows[BATCHES]]
+            first = {name: column[smallest] for name, column in self._batches.columns.items()}
+            kept = prune(table_of(rows | first, len(smallest)))
+            rows = {name: column[kept] for name, column in rows.items()}
+        keys = rows.pop(BATCHES)
+        columns = spread(rows, keys, self._batches)
+        return table_of(columns, len(columns["tp"]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Choices:
-    """For each row its key; for each key where its surviving choices begin and how many they are; the choices' columns."""
-
-    key_of_row: IntArray
-    start: IntArray
-    count: IntArray
-    columns: _Columns
-
-
-def enumerate_grid(question: Question, *, prune: Prune | None = None) -> Grid:
-    """All legal strategies of a question.
-
-    ``prune`` is asked for every split with its smallest micro-batch, then for every strategy; it is a bound, not a rule, and what
-    it takes is counted apart.
-    """
-    walk = _Walk(question)
+def enumerate_grid(question: Question) -> Grid:
+    """All legal strategies of a question."""
+    walk = Walk(question)
     if not walk.begin():
-        return Grid(table=_table({}, 0), refusals=walk.refusals())
+        nothing = Choices(key_of_row=_NONE, start=_NONE, count=_NONE, columns={})
+        return Grid(refusals=walk.refusals(), num_legal=0, _splits={}, _savings=nothing, _batches=nothing)
     for names, choices in (
         (("tp", "sequence_parallel"), values.tensor_values),
         (("cp",), values.context_values),
@@ -75,219 +98,22 @@ def enumerate_grid(question: Question, *, prune: Prune | None = None) -> Grid:
     batches = walk.batches(values.batch_values(question))
     walk.spread(walk.choose(("fsdp", "zero_stage"), values.sharding_values(question)))
     walk.keep_asked()
-    walk.spread(walk.choose(("recompute", "offload", "precision"), values.saving_values(question, walk.precisions)))
-    num_pruned = walk.prune_smallest(batches, prune)
-    columns = walk.finished(batches)
-    table = _table(columns, len(columns["tp"]))
-    if prune is not None:
-        kept = prune(table)
-        num_pruned += int(len(kept) - np.count_nonzero(kept))
-        table = table.take(kept)
-    return Grid(table=table, refusals=walk.refusals(), num_pruned=num_pruned)
-
-
-class _Walk:
-    """The rows so far, and the refusals."""
-
-    def __init__(self, question: Question) -> None:
-        self.question = question
-        self.members: tuple[Setting, ...] = question.setting.members()
-        self.columns: _Columns = {}
-        self.known: frozenset[str] = frozenset()
-        self.precisions: tuple[int, ...] = ()
-        self._tally: dict[str, Refusal] = {}
-
-    @property
-    def size(self) -> int:
-        return len(self.columns[_RUNS])
-
-    def begin(self) -> bool:
-        """Judge the job; False where nothing can be legal. Frameworks that do not run it are left out from here on."""
-        asked = sorted(PRECISIONS.index(p) for p in self.question.precisions or (self.question.train.precision,))
-        rows = {"precision": np.array(asked, dtype=np.int64), _RUNS: np.full(len(asked), _all_of(self.members))}
-        found = self._judge(rows, _applicable(frozenset({"precision"}), None), np.ones(len(asked), dtype=np.int64))
-        self.precisions = tuple(code for code, runs in zip(asked, found, strict=True) if runs)
-        runs = int(np.bitwise_or.reduce(found))
-        self.members = tuple(member for bit, member in enumerate(self.members) if runs >> bit & 1)
-        self.columns = {_RUNS: np.array([_all_of(self.members)])}
-        return bool(self.members)
-
-    def choose(self, names: tuple[str, ...], options: values.Values) -> _Choices:
-        """Cross the rows with the options that set the named columns; nothing is spread yet."""
-        before = self.known
-        self.known = before | set(names) | _implied(names)
-        parts = _applicable(self.known, before)
-        reads = frozenset[str]().union(*(part.reads for _, some in parts for part in some)) | _needed(names)
-        first, key_of_row, weight = self._keys(reads)
-        num_options = len(options)
-        chosen = np.array(options, dtype=np.int64).reshape(num_options, len(names)).T
-        crossed = {name: np.repeat(column[first], num_options) for name, column in self.columns.items()}
-        crossed |= {name: np.tile(column, len(first)) for name, column in zip(names, chosen, strict=True)}
-        _derive(crossed, names, self.question)
-        runs = self._judge(crossed, parts, np.repeat(weight, num_options))
-        kept = np.flatnonzero(runs)
-        count = np.bincount(kept // max(1, num_options), minlength=len(first))
-        own = {name: crossed[name][kept] for name in sorted((set(names) | _implied(names)) & set(crossed))}
-        return _Choices(key_of_row=key_of_row, start=np.cumsum(count) - count, count=count, columns=own | {_RUNS: runs[kept]})
-
-    def spread(self, choices: _Choices) -> None:
-        """Give each row its choices."""
-        counts = choices.count[choices.key_of_row]
-        inner = _within(choices.start[choices.key_of_row], counts)
-        self.columns = {name: np.repeat(column, counts) for name, column in self.columns.items()}
-        self.columns |= {name: column[inner] for name, column in choices.columns.items()}
-
-    def batches(self, options: values.Values) -> _Choices:
-        """The micro-batches of each row, kept beside it; rows that have none go."""
-        known = self.known
-        choices = self.choose(("micro_batch",), options)
-        self.known = known
-        self.columns[_BATCHES] = choices.key_of_row
-        some = choices.count[choices.key_of_row] > 0
-        self.columns = {name: column[some] for name, column in self.columns.items()}
-        return choices
-
-    def keep_asked(self) -> None:
-        """Leave the rows with the number of replicas that the person fixed, if any."""
-        asked = self.question.request.dp
-        if asked is not None:
-            kept = self.columns["dp"] == asked
-            self.columns = {name: column[kept] for name, column in self.columns.items()}
-
-    def prune_smallest(self, batches: _Choices, prune: Prune | None) -> int:
-        """Ask for every row with its smallest micro-batch whether it may fit; how many may not."""
-        if prune is None or not self.size:
-            return 0
-        smallest = batches.start[self.columns[_BATCHES]]
-        columns = self.columns | {name: batches.columns[name][smallest] for name in ("micro_batch", "num_micro_batches")}
-        kept = prune(_table(columns, self.size))
-        self.columns = {name: column[kept] for name, column in self.columns.items()}
-        return int(len(kept) - np.count_nonzero(kept))
-
-    def finished(self, batches: _Choices) -> _Columns:
-        """The columns of the strategies: every row with each of its micro-batches."""
-        key = self.columns.pop(_BATCHES)
-        choices = {name: batches.columns[name] for name in ("micro_batch", "num_micro_batches")}
-        del self.columns[_RUNS]
-        self.spread(_Choices(key_of_row=key, start=batches.start, count=batches.count, columns=choices))
-        return self.columns
-
-    def refusals(self) -> tuple[Refusal, ...]:
-        """What was refused, in the order of the rules."""
-        return tuple(self._tally[rule.name] for rule in RULES if rule.name in self._tally)
-
-    def _keys(self, reads: frozenset[str]) -> tuple[IntArray, IntArray, IntArray]:
-        """The first row of each distinct combination of the columns read, in the order of first use; of each row the number of its
-        combination; how many rows each has."""
-        code = np.zeros(self.size, dtype=np.int64)
-        read = reads | ({"dp"} if "data_ranks" in reads else set())
-        for name in sorted((read & set(self.columns)) | {_RUNS}):
-            column = self.columns[name]
-            code = _dense(code * (int(column.max(initial=0)) + 1) + column)
-        first = np.full(int(code.max(initial=-1)) + 1, self.size, dtype=np.int64)
-        np.minimum.at(first, code, np.arange(self.size))
-        order = np.argsort(first)
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        return first[order], rank[code], np.bincount(code, minlength=len(first))[order]
-
-    def _judge(self, columns: _Columns, parts: Sequence[tuple[Rule, tuple[Part, ...]]], weight: IntArray) -> IntArray:
-        """Which members run each row, 0 where a rule refuses it; refusals are counted by ``weight``."""
-        runs = columns[_RUNS].copy()
-        table = _table(columns, len(runs))
-        for rule, some in parts:
-            common = conjunction((part for part in some if not part.by_framework), self.members[0], table)
-            own = tuple(part for part in some if part.by_framework)
-            allowed = common * np.int64(-1)
-            if own:
-                allowed &= sum(
-                    (conjunction(own, member, table).astype(np.int64) << bit for bit, member in enumerate(self.members)),
-                    start=np.zeros(len(runs), dtype=np.int64),
-                )
-            # A rule that every framework breaks is named; where each passes another one, none runs the whole.
-            self._refuse(rule, (runs != 0) & (allowed == 0), table, weight)
-            runs[allowed == 0] = 0
-            self._refuse(ONE_FRAMEWORK, (runs != 0) & (runs & allowed == 0), table, weight)
-            runs &= allowed
-        return runs
-
-    def _refuse(self, rule: Rule, refused: BoolArray, table: StrategyTable, weight: IntArray) -> None:
-        positions = np.flatnonzero(refused)
-        if not len(positions):
-            return
-        count = int(weight[positions].sum())
-        known = self._tally.get(rule.name)
-        if known is None:
-            strategy = table.strategy(int(positions[0]))
-            sentence = rule.sentence(self.question.case(strategy))
-            self._tally[rule.name] = Refusal(rule=rule.name, sentence=sentence, strategy=strategy, count=count)
-        else:
-            self._tally[rule.name] = Refusal(
-                rule=rule.name, sentence=known.sentence, strategy=known.strategy, count=known.count + count
-            )
-
-
-def _all_of(members: tuple[Setting, ...]) -> int:
-    """The bits of all members."""
-    return (1 << len(members)) - 1
-
-
-def _dense(column: IntArray) -> IntArray:
-    """The column's values replaced by their ranks."""
-    top = int(column.max(initial=0))
-    if top > 1 << 22:
-        return np.unique(column, return_inverse=True)[1].reshape(-1)
-    present = np.zeros(top + 1, dtype=np.bool_)
-    present[column] = True
-    return (np.cumsum(present) - 1)[column]
-
-
-def _applicable(known: frozenset[str], before: frozenset[str] | None) -> tuple[tuple[Rule, tuple[Part, ...]], ...]:
-    """The parts of each rule that can be judged now and could not before."""
-    found = []
-    for rule in RULES:
-        if rule is not ONE_FRAMEWORK:
-            parts = tuple(p for p in rule.parts if p.reads <= known and (before is None or not p.reads <= before))
-            if parts:
-                found.append((rule, parts))
-    return tuple(found)
-
-
-def _implied(names: tuple[str, ...]) -> frozenset[str]:
-    """Columns that follow from those that a level sets."""
-    follows = {"pp": ("data_ranks", "dp"), "fsdp": ("dp",), "micro_batch": ("num_micro_batches",)}
-    return frozenset(column for name in names for column in follows.get(name, ()))
-
-
-def _needed(names: tuple[str, ...]) -> frozenset[str]:
-    """Columns that those are derived from."""
-    needs = {"pp": ("tp", "cp"), "fsdp": ("dp",), "micro_batch": ("dp",)}
-    return frozenset(column for name in names for column in needs.get(name, ()))
-
-
-def _derive(columns: _Columns, names: tuple[str, ...], question: Question) -> None:
-    """Fill in what follows: the data ranks from the devices (as dp, until they are shared out), micro-batches from the batch."""
-    if "pp" in names:
-        ranks = columns["tp"] * columns["cp"] * columns["pp"]
-        columns["dp"] = np.maximum(1, question.shape.num_devices // ranks)
-    if "fsdp" in names:
-        columns["dp"] = np.maximum(1, columns["dp"] // columns["fsdp"])
-    if "micro_batch" in names:
-        per_rank = question.train.global_batch // columns["dp"]
-        columns["num_micro_batches"] = np.maximum(1, per_rank // columns["micro_batch"])
-
-
-def _within(start: IntArray, counts: IntArray) -> IntArray:
-    """Positions start[i], start[i] + 1 ... for each i, counts[i] of them, one after the other."""
-    ends = np.cumsum(counts)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(start - (ends - counts), counts)
-
-
-def _table(columns: _Columns, size: int) -> StrategyTable:
-    """The table of the columns, those not known yet at the value that changes nothing."""
-    return StrategyTable(
-        **{
-            name: columns[name] if name in columns else np.broadcast_to(np.int64(_DEFAULTS.get(name, 1)), (size,))
-            for name in _NAMES
-        }
+    savings = walk.choose(("recompute", "offload", "precision"), values.saving_values(question, walk.precisions))
+    splits = {name: column for name, column in walk.columns.items() if name in _KEPT}
+    num_legal = int((batches.count[splits[BATCHES]] * savings.count[savings.key_of_row]).sum())
+    return Grid(
+        refusals=walk.refusals(),
+        num_legal=num_legal,
+        _splits=splits,
+        _savings=_only(savings, "recompute", "offload", "precision"),
+        _batches=_only(batches, "micro_batch", "num_micro_batches"),
     )
+
+
+_NONE = np.zeros(0, dtype=np.int64)
+_KEPT = {BATCHES, *(field.name for field in fields(StrategyTable))}
+
+
+def _only(choices: Choices, *names: str) -> Choices:
+    columns = {name: choices.columns[name] for name in names}
+    return Choices(key_of_row=choices.key_of_row, start=choices.start, count=choices.count, columns=columns)

@@ -40,36 +40,42 @@ def _stages(column: IntArray, allowed: tuple[int, ...]) -> BoolArray:
 
 
 def _pipelines(setting: Setting, table: StrategyTable) -> BoolArray:
-    return (table.pp == 1) | (setting.model.family in setting.framework.pipeline_families)
+    answer: BoolArray = (table.pp == 1) | (setting.model.family in setting.framework.pipeline_families)
+    return answer
 
 
 def _expert_tensor(setting: Setting, table: StrategyTable) -> BoolArray:
     if setting.framework.expert_tensor is ExpertTensor.FREE:
         return everywhere(table, True)
     whole = setting.framework.expert_tensor is ExpertTensor.WHOLE
-    return (table.etp == 1) | ((table.etp == table.tp) & whole)
+    answer: BoolArray = (table.etp == 1) | ((table.etp == table.tp) & whole)
+    return answer
 
 
 def _sequence_parallel(setting: Setting, table: StrategyTable) -> BoolArray:
     """Without tensor ranks there is nothing to choose."""
-    return (table.tp == 1) | among(table.sequence_parallel, setting.framework.sequence_parallel, (False, True))
+    answer: BoolArray = (table.tp == 1) | among(table.sequence_parallel, setting.framework.sequence_parallel, (False, True))
+    return answer
 
 
 def _experts_in_sequence(setting: Setting, table: StrategyTable) -> BoolArray:
     experts = any(stack.feed_forward.experts is not None for stack in setting.model.stacks)
     if not (experts and setting.framework.experts_need_sequence_parallel):
         return everywhere(table, True)
-    return (table.tp == 1) | (table.sequence_parallel == 1)
+    answer: BoolArray = (table.tp == 1) | (table.sequence_parallel == 1)
+    return answer
 
 
 def _optimizer_offload(setting: Setting, table: StrategyTable) -> BoolArray:
     held = table.offload != OFFLOADS.index(Offload.OPTIMIZER)
-    return held | _stages(table.zero_stage, setting.framework.optimizer_offload_zero_stages)
+    answer: BoolArray = held | _stages(table.zero_stage, setting.framework.optimizer_offload_zero_stages)
+    return answer
 
 
 def _activation_offload(setting: Setting, table: StrategyTable) -> BoolArray:
     held = table.offload != OFFLOADS.index(Offload.ACTIVATIONS)
-    return held | among(table.recompute, setting.framework.activation_offload_recomputes, RECOMPUTES)
+    answer: BoolArray = held | among(table.recompute, setting.framework.activation_offload_recomputes, RECOMPUTES)
+    return answer
 
 
 def _zero_words(case: Case) -> str:

@@ -166,7 +166,7 @@ def test_unsupported_things_are_named() -> None:
 
 
 def test_unknown_framework() -> None:
-    with pytest.raises(SpecError, match="allowed: any, composer-fsdp, .*, trimtab"):
+    with pytest.raises(SpecError, match=r"allowed: any, composer-fsdp, .*, trimtab"):
         framework("horovod")
 
 

@@ -1,0 +1,232 @@
+"""How a space is walked: dimension by dimension, each crossed with what the rules left of the ones before.
+
+A level sets a few columns. Its rules look at few of the columns before it, so they are judged once for each distinct combination
+of those (a key), and the answer is spread over the rows that share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeAlias
+
+import numpy as np
+
+from planner.strategies import values
+from planner.strategies.legality import Part, Rule, Setting, conjunction
+from planner.strategies.question import Question, Refusal
+from planner.strategies.rules import ONE_FRAMEWORK, RULES
+from planner.strategies.table import PRECISIONS, BoolArray, IntArray, StrategyTable
+
+Columns: TypeAlias = dict[str, IntArray]
+_NAMES = tuple(field.name for field in fields(StrategyTable))
+_DEFAULTS = {name: 0 for name in ("zero_stage", "sequence_parallel", "schedule", "recompute", "offload", "precision")}
+_RUNS = "_runs"
+"""A column that is no dimension: which members of the framework run the row so far, one bit each."""
+BATCHES = "_batches"
+"""A column that is no dimension: which key of the micro-batch level the row has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choices:
+    """For each row its key; for each key where its surviving choices begin and how many they are; the choices' columns."""
+
+    key_of_row: IntArray
+    start: IntArray
+    count: IntArray
+    columns: Columns
+
+
+class Walk:
+    """The rows so far, and the refusals."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.members: tuple[Setting, ...] = question.setting.members()
+        self.columns: Columns = {}
+        self.known: frozenset[str] = frozenset()
+        self.precisions: tuple[int, ...] = ()
+        self._tally: dict[str, Refusal] = {}
+
+    @property
+    def size(self) -> int:
+        return len(self.columns[_RUNS])
+
+    def begin(self) -> bool:
+        """Judge the job; False where nothing can be legal. Frameworks that do not run it are left out from here on."""
+        asked = sorted(PRECISIONS.index(p) for p in self.question.precisions or (self.question.train.precision,))
+        rows = {"precision": np.array(asked, dtype=np.int64), _RUNS: np.full(len(asked), _all_of(self.members))}
+        found = self._judge(rows, _applicable(frozenset({"precision"}), None), np.ones(len(asked), dtype=np.int64))
+        self.precisions = tuple(code for code, runs in zip(asked, found, strict=True) if runs)
+        runs = int(np.bitwise_or.reduce(found))
+        self.members = tuple(member for bit, member in enumerate(self.members) if runs >> bit & 1)
+        self.columns = {_RUNS: np.array([_all_of(self.members)])}
+        return bool(self.members)
+
+    def choose(self, names: tuple[str, ...], options: values.Values) -> Choices:
+        """Cross the rows with the options that set the named columns; nothing is spread yet."""
+        before = self.known
+        self.known = before | set(names) | _implied(names)
+        parts = _applicable(self.known, before)
+        reads = frozenset[str]().union(*(part.reads for _, some in parts for part in some)) | _needed(names)
+        first, key_of_row, weight = self._keys(reads)
+        num_options = len(options)
+        chosen = np.array(options, dtype=np.int64).reshape(num_options, len(names)).T
+        crossed = {name: np.repeat(column[first], num_options) for name, column in self.columns.items()}
+        crossed |= {name: np.tile(column, len(first)) for name, column in zip(names, chosen, strict=True)}
+        _derive(crossed, names, self.question)
+        runs = self._judge(crossed, parts, np.repeat(weight, num_options))
+        kept = np.flatnonzero(runs)
+        count = np.bincount(kept // max(1, num_options), minlength=len(first))
+        own = {name: crossed[name][kept] for name in sorted((set(names) | _implied(names)) & set(crossed))}
+        return Choices(key_of_row=key_of_row, start=np.cumsum(count) - count, count=count, columns=own | {_RUNS: runs[kept]})
+
+    def spread(self, choices: Choices) -> None:
+        """Give each row its choices."""
+        self.columns = spread(self.columns, choices.key_of_row, choices)
+
+    def batches(self, options: values.Values) -> Choices:
+        """The micro-batches of each row, kept beside it; rows that have none go."""
+        known = self.known
+        choices = self.choose(("micro_batch",), options)
+        self.known = known
+        self.columns[BATCHES] = choices.key_of_row
+        some = choices.count[choices.key_of_row] > 0
+        self.columns = {name: column[some] for name, column in self.columns.items()}
+        return choices
+
+    def keep_asked(self) -> None:
+        """Leave the rows with the number of replicas that the person fixed, if any."""
+        asked = self.question.request.dp
+        if asked is not None:
+            kept = self.columns["dp"] == asked
+            self.columns = {name: column[kept] for name, column in self.columns.items()}
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """What was refused, in the order of the rules."""
+        return tuple(self._tally[rule.name] for rule in RULES if rule.name in self._tally)
+
+    def _keys(self, reads: frozenset[str]) -> tuple[IntArray, IntArray, IntArray]:
+        """The distinct combinations of the columns read: the first row of each in rising order, the number of each row's
+        combination, and how many rows each has."""
+        code = np.zeros(self.size, dtype=np.int64)
+        read = reads | ({"dp"} if "data_ranks" in reads else set())
+        for name in sorted((read & set(self.columns)) | {_RUNS}):
+            column = self.columns[name]
+            code = _dense(code * (int(column.max(initial=0)) + 1) + column)
+        first = np.full(int(code.max(initial=-1)) + 1, self.size, dtype=np.int64)
+        np.minimum.at(first, code, np.arange(self.size))
+        order = np.argsort(first)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        return first[order], rank[code], np.bincount(code, minlength=len(first))[order]
+
+    def _judge(self, columns: Columns, parts: Sequence[tuple[Rule, tuple[Part, ...]]], weight: IntArray) -> IntArray:
+        """Which members run each row, 0 where a rule refuses it; refusals are counted by ``weight``."""
+        runs = columns[_RUNS].copy()
+        table = table_of(columns, len(runs))
+        for rule, some in parts:
+            common = conjunction((part for part in some if not part.by_framework), self.members[0], table)
+            own = tuple(part for part in some if part.by_framework)
+            allowed = common * np.int64(-1)
+            if own:
+                allowed &= sum(
+                    (conjunction(own, member, table).astype(np.int64) << bit for bit, member in enumerate(self.members)),
+                    start=np.zeros(len(runs), dtype=np.int64),
+                )
+            # A rule that every framework breaks is named; where each passes another one, none runs the whole.
+            self._refuse(rule, (runs != 0) & (allowed == 0), table, weight)
+            runs[allowed == 0] = 0
+            self._refuse(ONE_FRAMEWORK, (runs != 0) & (runs & allowed == 0), table, weight)
+            runs &= allowed
+        return runs
+
+    def _refuse(self, rule: Rule, refused: BoolArray, table: StrategyTable, weight: IntArray) -> None:
+        positions = np.flatnonzero(refused)
+        if not len(positions):
+            return
+        count = int(weight[positions].sum())
+        known = self._tally.get(rule.name)
+        if known is None:
+            strategy = table.strategy(int(positions[0]))
+            sentence = rule.sentence(self.question.case(strategy))
+            self._tally[rule.name] = Refusal(rule=rule.name, sentence=sentence, strategy=strategy, count=count)
+        else:
+            self._tally[rule.name] = Refusal(
+                rule=rule.name, sentence=known.sentence, strategy=known.strategy, count=known.count + count
+            )
+
+
+def spread(columns: Columns, key_of_row: IntArray, choices: Choices) -> Columns:
+    """Each row with each of its choices, the choices of one row next to each other."""
+    counts = choices.count[key_of_row]
+    inner = _within(choices.start[key_of_row], counts)
+    repeated = {name: np.repeat(column, counts) for name, column in columns.items() if name not in choices.columns}
+    return repeated | {name: column[inner] for name, column in choices.columns.items()}
+
+
+def _all_of(members: tuple[Setting, ...]) -> int:
+    """The bits of all members."""
+    return (1 << len(members)) - 1
+
+
+def _dense(column: IntArray) -> IntArray:
+    """The column's values replaced by their ranks."""
+    top = int(column.max(initial=0))
+    if top > 1 << 22:
+        return np.unique(column, return_inverse=True)[1].reshape(-1)
+    present = np.zeros(top + 1, dtype=np.bool_)
+    present[column] = True
+    return (np.cumsum(present) - 1)[column]
+
+
+def _applicable(known: frozenset[str], before: frozenset[str] | None) -> tuple[tuple[Rule, tuple[Part, ...]], ...]:
+    """The parts of each rule that can be judged now and could not before."""
+    found = []
+    for rule in RULES:
+        if rule is not ONE_FRAMEWORK:
+            parts = tuple(p for p in rule.parts if p.reads <= known and (before is None or not p.reads <= before))
+            if parts:
+                found.append((rule, parts))
+    return tuple(found)
+
+
+def _implied(names: tuple[str, ...]) -> frozenset[str]:
+    """Columns that follow from those that a level sets."""
+    follows = {"pp": ("data_ranks", "dp"), "fsdp": ("dp",), "micro_batch": ("num_micro_batches",)}
+    return frozenset(column for name in names for column in follows.get(name, ()))
+
+
+def _needed(names: tuple[str, ...]) -> frozenset[str]:
+    """Columns that those are derived from."""
+    needs = {"pp": ("tp", "cp"), "fsdp": ("dp",), "micro_batch": ("dp",)}
+    return frozenset(column for name in names for column in needs.get(name, ()))
+
+
+def _derive(columns: Columns, names: tuple[str, ...], question: Question) -> None:
+    """Fill in what follows: the data ranks from the devices (as dp, until they are shared out), micro-batches from the batch."""
+    if "pp" in names:
+        ranks = columns["tp"] * columns["cp"] * columns["pp"]
+        columns["dp"] = np.maximum(1, question.shape.num_devices // ranks)
+    if "fsdp" in names:
+        columns["dp"] = np.maximum(1, columns["dp"] // columns["fsdp"])
+    if "micro_batch" in names:
+        per_rank = question.train.global_batch // columns["dp"]
+        columns["num_micro_batches"] = np.maximum(1, per_rank // columns["micro_batch"])
+
+
+def _within(start: IntArray, counts: IntArray) -> IntArray:
+    """Positions start[i], start[i] + 1 ... for each i, counts[i] of them, one after the other."""
+    ends = np.cumsum(counts)
+    answer: IntArray = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(start - (ends - counts), counts)
+    return answer
+
+
+def table_of(columns: Columns, size: int) -> StrategyTable:
+    """The table of the columns, those not known yet at the value that changes nothing."""
+    return StrategyTable(
+        **{
+            name: columns[name] if name in columns else np.broadcast_to(np.int64(_DEFAULTS.get(name, 1)), (size,))
+            for name in _NAMES
+        }
+    )

@@ -1,0 +1,285 @@
+"""The enumeration in arrays against nested loops over every value, and what it says of what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from planner.devices.catalogue import device_type
+from planner.strategies import ANY, FRAMEWORKS, RULES, Question, all_broken, divisors, enumerate_grid, framework, legal
+from planner.strategies.table import OFFLOADS, PRECISIONS, RECOMPUTES, SCHEDULES, BoolArray, StrategyTable
+from planner.strategies.values import MIN_CONTEXT_TOKENS
+from tests.support.planning import CPU_TYPE, tiny_model, tiny_translator, workload
+from trimtab.inventory import DeviceType, Shape
+from trimtab.jobspec import StrategyRequest
+from trimtab.model import AttentionSpec, ExpertsSpec, LatentSpec, ModelFamily, ModelSpec, PartSpec
+from trimtab.strategy import PipelineSchedule, Precision, Recompute
+
+NAMES = tuple(field.name for field in fields(StrategyTable))
+H100, B200, GB200, T4 = (device_type(name) for name in ("H100", "B200", "GB200", "T4"))
+V4, V5E = device_type("TPU-v4"), device_type("TPU-v5e")
+DENSE = tiny_model(num_layers=6, num_heads=8, num_kv_heads=4)
+WIDE = tiny_model(num_layers=2, num_heads=16, num_kv_heads=16)
+CONVOLUTIONS = ModelSpec(
+    name="convolutions",
+    family=ModelFamily.CONVOLUTIONAL,
+    hidden_size=64,
+    vocab_size=0,
+    stacks=(),
+    parts=(PartSpec(name="body", num_parameters=1000),),
+)
+
+
+def moe(num_experts: int = 4) -> ModelSpec:
+    """A dense layer, then layers of experts beside a shared one."""
+    dense = replace(DENSE.stacks[0], num_layers=1, final_norm=False)
+    block = replace(dense.feed_forward, hidden_size=24, experts=ExpertsSpec(num_experts=num_experts, top_k=2, shared_size=48))
+    return replace(DENSE, stacks=(dense, replace(dense, num_layers=4, feed_forward=block, final_norm=True)))
+
+
+def latent() -> ModelSpec:
+    """Latent attention: one key-value head is no reason not to cut the query heads."""
+    attention = AttentionSpec(
+        num_heads=8, num_kv_heads=1, head_size=16, latent=LatentSpec(kv_rank=32, rope_size=8, value_size=16)
+    )
+    return replace(moe(), stacks=tuple(replace(stack, attention=attention) for stack in moe().stacks))
+
+
+def question(model: ModelSpec, on: DeviceType, by: str, *, n: int = 1, k: int = 4, **train: object) -> Question:
+    precisions = train.pop("precisions", (Precision.BF16,))
+    assert isinstance(precisions, tuple)
+    return Question(
+        model=model,
+        train=workload(**({"global_batch": 8, "precision": precisions[0]} | train)),
+        device_type=on,
+        shape=Shape(num_nodes=n, devices_per_node=k),
+        framework=framework(by),
+        precisions=precisions,
+    )
+
+
+LONG = {"sequence_length": 4 * MIN_CONTEXT_TOKENS}
+WORLDS = {
+    "one device": question(DENSE, H100, "any", k=1),
+    "dense, four devices, megatron": question(DENSE, H100, "megatron"),
+    "dense, three devices": question(DENSE, H100, "torchtitan", k=3, global_batch=9),
+    "dense, six devices on two nodes": question(DENSE, H100, "megatron", n=2, k=3, global_batch=12),
+    "long, megatron": question(DENSE, H100, "megatron", k=8, global_batch=4, **LONG),
+    "long, torchtitan": question(DENSE, B200, "torchtitan", k=8, global_batch=4, **LONG),
+    "long, any": question(DENSE, H100, "any", k=4, global_batch=4, **LONG),
+    "deepspeed": question(DENSE, H100, "deepspeed", k=8),
+    "composer": question(DENSE, H100, "composer-fsdp", n=2, k=8, global_batch=32),
+    "trimtab": question(tiny_model(), CPU_TYPE, "trimtab", k=8, precisions=(Precision.FP32, Precision.FP64)),
+    "any on a processor": question(DENSE, CPU_TYPE, "any", k=2),
+    "precisions": question(DENSE, B200, "megatron", k=2, precisions=(Precision.BF16, Precision.NVFP4, Precision.FP64)),
+    "precision of no device": question(DENSE, T4, "any", k=2),
+    "experts, megatron": question(moe(), H100, "megatron", global_batch=4),
+    "experts, torchtitan": question(moe(6), H100, "torchtitan", k=6, global_batch=6),
+    "experts, any": question(latent(), H100, "any", k=2, global_batch=4),
+    "latent, long": question(latent(), H100, "megatron", k=4, global_batch=2, **LONG),
+    "nodes in one domain": question(WIDE, GB200, "torchtitan", n=4, k=4, global_batch=2),
+    "translator": question(tiny_translator(), H100, "megatron", source_length=16, global_batch=4),
+    "slice of a torus": question(DENSE, V5E, "maxtext", k=8),
+    "several slices": question(DENSE, V4, "maxtext", n=3, k=4, global_batch=12),
+    "no slice": question(DENSE, V4, "maxtext", k=6),
+    "convolutions": question(CONVOLUTIONS, H100, "any", k=4),
+}
+
+
+def every_value(asked: Question) -> dict[str, tuple[int, ...]]:
+    """The values of each dimension, in the order of the loops; the rules are left to say what goes with what."""
+    n, model, train = asked.shape.num_devices, asked.model, asked.train
+    shortest = min(train.sequence_length, train.source_length or train.sequence_length)
+    experts = [s.feed_forward for s in model.stacks if s.feed_forward.experts is not None]
+    counts = {block.experts.num_experts for block in experts if block.experts is not None}
+    return {
+        "tp": divisors(n),
+        "sequence_parallel": (0, 1),
+        "cp": tuple(cp for cp in divisors(n) if cp == 1 or shortest // cp >= MIN_CONTEXT_TOKENS),
+        "pp": divisors(n),
+        "ep": divisors(counts.pop()) if counts else (1,),
+        "etp": divisors(n) if experts else (1,),
+        "schedule": tuple(range(len(SCHEDULES))),
+        "virtual_stages": tuple(range(1, max(2, model.num_layers + 1))),
+        "fsdp": divisors(n),
+        "zero_stage": (0, 1, 2, 3),
+        "recompute": tuple(range(len(RECOMPUTES))),
+        "offload": tuple(range(len(OFFLOADS))),
+        "precision": tuple(sorted(PRECISIONS.index(precision) for precision in asked.precisions)),
+        "micro_batch": divisors(train.global_batch),
+    }
+
+
+def naive(asked: Question) -> np.ndarray:
+    """Every combination of the values that breaks no rule, in the order of the loops; one row of columns for each."""
+    values, n = every_value(asked), asked.shape.num_devices
+    split = tuple(values)[:8]
+    rest = tuple(values)[8:]
+    found = []
+    for outer in product(*(values[name] for name in split)):
+        tp, _, cp, pp, ep, etp, _, v = outer
+        if n % (tp * cp * pp) or pp * v > max(1, asked.model.num_layers) or n // pp % (ep * etp):
+            continue  # three of the rules, or the loops would be too many
+        ranks = n // (tp * cp * pp)
+        rows = []
+        for inner in product(*(values[name] for name in rest)):
+            fsdp, zero_stage, micro_batch = inner[0], inner[1], inner[-1]
+            samples = asked.train.global_batch // ranks
+            if ranks % fsdp == 0 and (fsdp > 1) == (zero_stage > 0) and samples % micro_batch == 0 and samples:
+                row = dict(zip((*split, *rest), (*outer, *inner), strict=True))
+                rows.append([(row | {"dp": ranks // fsdp, "num_micro_batches": samples // micro_batch})[name] for name in NAMES])
+        if rows:
+            columns = np.array(rows, dtype=np.int64)
+            found.append(columns[legal(asked.setting, as_table(columns))])
+    return np.concatenate(found) if found else np.zeros((0, len(NAMES)), dtype=np.int64)
+
+
+def as_table(rows: np.ndarray) -> StrategyTable:
+    return StrategyTable(**{name: rows[:, place] for place, name in enumerate(NAMES)})
+
+
+def as_rows(table: StrategyTable) -> np.ndarray:
+    return np.stack([getattr(table, name) for name in NAMES], axis=1)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_grid_equals_nested_loops_in_the_same_order(name: str) -> None:
+    grid = enumerate_grid(WORLDS[name])
+    rows = as_rows(grid.table)
+    np.testing.assert_array_equal(rows, naive(WORLDS[name]))
+    assert len(np.unique(rows, axis=0)) == len(rows) == len(grid)
+
+
+def test_the_worlds_hold_what_they_are_named_for() -> None:
+    sizes = {name: len(enumerate_grid(asked)) for name, asked in WORLDS.items()}
+    assert {name for name, size in sizes.items() if size == 0} == {"precision of no device", "no slice"}
+    columns = {name: enumerate_grid(asked).table for name, asked in WORLDS.items()}
+    assert columns["long, megatron"].cp.max() == 4
+    assert columns["long, torchtitan"].virtual_stages.max() == 3
+    assert columns["experts, megatron"].ep.max() == 4
+    assert columns["experts, megatron"].etp.max() == 2
+    assert columns["nodes in one domain"].tp.max() == 16
+    assert set(columns["precisions"].precision) == {PRECISIONS.index(Precision.BF16), PRECISIONS.index(Precision.NVFP4)}
+    assert set(columns["convolutions"].tp) == set(columns["convolutions"].pp) == {1}
+    assert set(columns["one device"].world_size) == {1}
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_blocks_are_the_table_cut_up(name: str) -> None:
+    grid = enumerate_grid(WORLDS[name])
+    blocks = list(grid.blocks(num_rows=100))
+    if len(grid):
+        np.testing.assert_array_equal(np.concatenate([as_rows(block) for block in blocks]), as_rows(grid.table))
+        assert len(blocks) == 1 or max(map(len, blocks)) < 400
+    else:
+        assert blocks == []
+
+
+def test_pruning_takes_a_split_with_all_its_micro_batches_and_nothing_else() -> None:
+    def few_stages(table: StrategyTable) -> BoolArray:
+        assert (table.micro_batch == 1).all(), "the bound is asked with the smallest micro-batch"
+        return (table.pp <= 2) & (table.recompute == RECOMPUTES.index(Recompute.FULL))
+
+    grid = enumerate_grid(WORLDS["dense, four devices, megatron"])
+    kept = np.concatenate([as_rows(block) for block in grid.blocks(prune=few_stages)])
+    everything = grid.table
+    wanted = (everything.pp <= 2) & (everything.recompute == RECOMPUTES.index(Recompute.FULL))
+    np.testing.assert_array_equal(kept, as_rows(everything.take(wanted)))
+    assert 0 < len(kept) < len(grid)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_one_row_is_judged_as_the_table_is(name: str) -> None:
+    asked = WORLDS[name]
+    rows = np.concatenate([as_rows(enumerate_grid(asked).table), as_rows(enumerate_grid(WORLDS["experts, megatron"]).table)])
+    rows = rows[:: max(1, len(rows) // 40)]
+    for row, answer in zip(range(len(rows)), legal(asked.setting, as_table(rows)), strict=True):
+        assert (all_broken(asked.case(as_table(rows).strategy(row))) == ()) == bool(answer)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_each_refusal_counts_and_its_example_breaks_the_rule(name: str) -> None:
+    grid = enumerate_grid(WORLDS[name])
+    order = [rule.name for rule in RULES]
+    names = [refusal.rule for refusal in grid.refusals]
+    assert names == sorted(names, key=order.index)
+    assert bool(len(grid)) or names
+    for refusal in grid.refusals:
+        assert refusal.count > 0
+        assert refusal.strategy is not None
+        assert len(refusal.sentence) > 20
+        if refusal.rule != "one-framework-runs-all":
+            assert refusal.rule in {rule.name for rule in all_broken(WORLDS[name].case(refusal.strategy))}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        StrategyRequest(tp=2),
+        StrategyRequest(pp=2, recompute=Recompute.FULL),
+        StrategyRequest(dp=2),
+        StrategyRequest(fsdp=4),
+        StrategyRequest(micro_batch=2),
+        StrategyRequest(tp=3),
+    ],
+)
+def test_what_the_person_fixed_is_kept_and_nothing_else_is_lost(request_: StrategyRequest) -> None:
+    asked = WORLDS["dense, four devices, megatron"]
+    everything, fixed = enumerate_grid(asked).table, enumerate_grid(replace(asked, request=request_))
+    wanted = np.ones(len(everything), dtype=np.bool_)
+    for name in ("tp", "pp", "dp", "fsdp", "micro_batch"):
+        if getattr(request_, name) is not None:
+            wanted &= getattr(everything, name) == getattr(request_, name)
+    if request_.recompute is not None:
+        wanted &= everything.recompute == RECOMPUTES.index(request_.recompute)
+    np.testing.assert_array_equal(as_rows(fixed.table), as_rows(everything.take(wanted)))
+    assert bool(len(fixed)) == (request_.tp != 3)
+
+
+def test_any_is_the_union_of_the_frameworks() -> None:
+    asked = WORLDS["experts, any"]
+    rows = {tuple(row) for row in as_rows(enumerate_grid(asked).table)}
+    each = [{tuple(row) for row in as_rows(enumerate_grid(replace(asked, framework=member)).table)} for member in ANY.members]
+    assert rows == set().union(*each)
+    assert sum(bool(one) for one in each) >= 3
+
+
+QUESTIONS = some.builds(
+    lambda model, on, by, nodes, per_node, batch, long: question(
+        model, on, by, n=nodes, k=per_node, global_batch=batch, **(LONG if long else {})
+    ),
+    some.sampled_from([DENSE, moe(), latent(), CONVOLUTIONS, tiny_model(num_layers=7)]),
+    some.sampled_from([H100, B200, GB200, V4, V5E, CPU_TYPE]),
+    some.sampled_from(sorted(FRAMEWORKS)),
+    some.sampled_from([1, 2, 3, 16, 100]),
+    some.sampled_from([1, 2, 4, 6, 8]),
+    some.sampled_from([1, 6, 64, 1536]),
+    some.booleans(),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(QUESTIONS)
+def test_every_strategy_obeys_every_rule_and_the_same_question_has_the_same_answer(asked: Question) -> None:
+    grid, again = enumerate_grid(asked), enumerate_grid(asked)
+    for block in grid.blocks(num_rows=20_000):
+        assert legal(asked.setting, block).all()
+        assert (block.world_size == asked.shape.num_devices).all()
+        break
+    rows = as_rows(grid.table)
+    assert rows.tobytes() == as_rows(again.table).tobytes()
+    assert grid.refusals == again.refusals
+    assert len(rows) == len(grid)
+
+
+def test_schedules_have_the_virtual_stages_that_they_need() -> None:
+    table = enumerate_grid(replace(WORLDS["long, any"], framework=framework("torchtitan"))).table
+    codes = {schedule: SCHEDULES.index(schedule) for schedule in PipelineSchedule}
+    assert (table.virtual_stages[table.schedule == codes[PipelineSchedule.ZERO_BUBBLE]] == 2).all()
+    assert (table.virtual_stages[table.schedule == codes[PipelineSchedule.INTERLEAVED]] >= 2).all()
+    assert set(table.schedule) == set(codes.values())
