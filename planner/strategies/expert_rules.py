@@ -44,9 +44,11 @@ def _cuts_experts(setting: Setting, table: StrategyTable) -> BoolArray:
     return answer
 
 
-def _enough(_: Setting, table: StrategyTable) -> BoolArray:
-    """GPipe runs with fewer micro-batches than stages, and waits; the others would have other orders than their own."""
-    needs = (table.schedule == ONE_F_ONE_B) | (table.schedule == ZERO_BUBBLE)
+def _enough(setting: Setting, table: StrategyTable) -> BoolArray:
+    """GPipe runs with fewer micro-batches than stages, and so does the 1F1B of some frameworks; stages wait."""
+    needs = table.schedule == ZERO_BUBBLE
+    if not setting.framework.few_micro_batches:
+        needs |= table.schedule == ONE_F_ONE_B
     answer: BoolArray = ~needs | (table.num_micro_batches >= table.pp)
     return answer
 
@@ -102,6 +104,7 @@ BATCH_RULES: tuple[Rule, ...] = (
         sentence=lambda c: (
             f"{c.strategy.schedule} of {c.strategy.pp} stages needs as many micro-batches, found {c.strategy.num_micro_batches}"
         ),
+        by_framework=True,
     ),
     rule(
         "interleaved-fills-rounds",

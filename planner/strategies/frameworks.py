@@ -30,6 +30,7 @@ class Framework:
     - ``sequence_parallel``: what it runs where tp is above 1.
     - ``pipeline_families``: the model families that it cuts into stages; ``pipeline_zero_stages``: the ZeRO stages beside a
       pipeline; ``even_stages``: stages (virtual ones too) must have equally many layers.
+    - ``few_micro_batches``: its 1F1B runs with fewer micro-batches than stages, which wait.
     - ``zero_bubble_stages``: the virtual stages of its zero-bubble schedule.
     - ``group_zero_stages``: the ZeRO stages whose sharding group may be smaller than all data ranks.
     - ``max_tensor_nodes``: nodes that a tensor group may span over the network; ``tensor_over_domain``: it may span nodes that
@@ -59,6 +60,7 @@ class Framework:
     max_tensor_nodes: int = 1
     tensor_over_domain: bool = True
     even_stages: bool = False
+    few_micro_batches: bool = False
     zero_bubble_stages: tuple[int, ...] = (1, 2)
     repeats_kv_heads: bool = False
     pads_vocabulary: bool = True

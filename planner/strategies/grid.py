@@ -8,7 +8,7 @@ strategies are asked for, so that millions of them need no memory at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -16,15 +16,21 @@ import numpy as np
 
 from planner.strategies import values
 from planner.strategies.question import Question, Refusal
+from planner.strategies.rules import ONE_FRAMEWORK
 from planner.strategies.table import BoolArray, IntArray, StrategyTable
-from planner.strategies.walk import BATCHES, Choices, Columns, Walk, spread, table_of
+from planner.strategies.walk import BATCHES, RUNS, Choices, Columns, Walk, all_of, dense, spread, table_of
 
 Prune: TypeAlias = Callable[[StrategyTable], BoolArray]
 """Given a table of N strategies: where one may fit, shape [N]. Where it says no, it must say no to the same strategy with a
 larger micro-batch (and fewer of them) too: it is asked with the smallest."""
 
-BLOCK_ROWS = 1 << 17
-"""Strategies of one block, about: sixteen columns of it stay in a processor's cache."""
+BLOCK_ROWS = 1 << 16
+"""Strategies of one block, about."""
+
+_BATCH_RUNS = "_batch_runs"
+"""A column that is no dimension: which members of the framework run the micro-batches."""
+_NONE = np.zeros(0, dtype=np.int64)
+_KEPT = {BATCHES, *(field.name for field in fields(StrategyTable))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,26 +55,22 @@ class Grid:
 
         ``prune`` is a bound, not a rule: ``num_legal`` counts what it takes.
         """
-        counts = self._strategies_of_splits()
+        counts = _num_combinations(self._splits, self._savings, self._batches)
         block = np.cumsum(counts) // max(1, num_rows)
         starts = np.flatnonzero(np.diff(block, prepend=-1))
         for start, end in pairwise([*starts, len(counts)]):
-            table = self._spread(int(start), int(end), prune)
+            table = self._block(slice(int(start), int(end)), prune)
             if len(table):
                 yield table
 
     @property
     def table(self) -> StrategyTable:
         """All of them at once."""
-        return self._spread(0, len(self._savings.key_of_row), None)
+        return self._block(slice(None), None)
 
-    def _strategies_of_splits(self) -> IntArray:
-        batches = self._batches.count[self._splits[BATCHES]] if self._splits else np.zeros(0, dtype=np.int64)
-        return batches * self._savings.count[self._savings.key_of_row]
-
-    def _spread(self, start: int, end: int, prune: Prune | None) -> StrategyTable:
-        some = {name: column[start:end] for name, column in self._splits.items()}
-        rows = spread(some, self._savings.key_of_row[start:end], self._savings)
+    def _block(self, which: slice, prune: Prune | None) -> StrategyTable:
+        splits = {name: column[which] for name, column in self._splits.items()}
+        rows = spread(splits, self._savings.key_of_row[which], self._savings)
         if not rows:
             return table_of({}, 0)
         if prune is not None:
@@ -76,9 +78,9 @@ class Grid:
             first = {name: column[smallest] for name, column in self._batches.columns.items()}
             kept = prune(table_of(rows | first, len(smallest)))
             rows = {name: column[kept] for name, column in rows.items()}
-        keys = rows.pop(BATCHES)
-        columns = spread(rows, keys, self._batches)
-        return table_of(columns, len(columns["tp"]))
+        columns = spread(rows, rows.pop(BATCHES), self._batches)
+        table = table_of(columns, len(columns["tp"]))
+        return table if RUNS not in columns else table.take((columns[RUNS] & columns[_BATCH_RUNS]) != 0)
 
 
 def enumerate_grid(question: Question) -> Grid:
@@ -100,20 +102,35 @@ def enumerate_grid(question: Question) -> Grid:
     walk.keep_asked()
     savings = walk.choose(("recompute", "offload", "precision"), values.saving_values(question, walk.precisions))
     splits = {name: column for name, column in walk.columns.items() if name in _KEPT}
-    num_legal = int((batches.count[splits[BATCHES]] * savings.count[savings.key_of_row]).sum())
-    return Grid(
-        refusals=walk.refusals(),
-        num_legal=num_legal,
-        _splits=splits,
-        _savings=_only(savings, "recompute", "offload", "precision"),
-        _batches=_only(batches, "micro_batch", "num_micro_batches"),
-    )
+    num_legal = int(_num_combinations(splits, savings, batches).sum())
+    batches.columns[_BATCH_RUNS] = batches.columns.pop(RUNS)
+    if (batches.columns[_BATCH_RUNS] == all_of(walk.members)).all():
+        savings, batches = _without(savings, RUNS), _without(batches, _BATCH_RUNS)
+    else:
+        num_legal -= _refuse_unlike(walk, splits, savings, batches)
+    return Grid(refusals=walk.refusals(), num_legal=num_legal, _splits=splits, _savings=savings, _batches=_without(batches, "dp"))
 
 
-_NONE = np.zeros(0, dtype=np.int64)
-_KEPT = {BATCHES, *(field.name for field in fields(StrategyTable))}
+def _num_combinations(splits: Columns, savings: Choices, batches: Choices) -> IntArray:
+    """Savings times micro-batches of each split."""
+    count = batches.count[splits[BATCHES]] if splits else _NONE
+    return np.asarray(count * savings.count[savings.key_of_row], dtype=np.int64)
 
 
-def _only(choices: Choices, *names: str) -> Choices:
-    columns = {name: choices.columns[name] for name in names}
-    return Choices(key_of_row=choices.key_of_row, start=choices.start, count=choices.count, columns=columns)
+def _refuse_unlike(walk: Walk, splits: Columns, savings: Choices, batches: Choices) -> int:
+    """How many strategies are refused since the frameworks that run the split are not those that run its micro-batches.
+
+    The answer is the same for all splits that share the key of their savings and of their micro-batches.
+    """
+    code = dense(savings.key_of_row * len(batches.count) + splits[BATCHES])
+    _, first, weight = np.unique(code, return_index=True, return_counts=True)
+    one = {name: column[first] for name, column in splits.items()} | {"_weight": weight}
+    rows = spread(one, savings.key_of_row[first], savings)
+    columns = spread(rows, rows[BATCHES], batches)
+    unlike = (columns[RUNS] & columns[_BATCH_RUNS]) == 0
+    walk.refuse(ONE_FRAMEWORK, unlike, table_of(columns, len(unlike)), columns["_weight"])
+    return int(columns["_weight"][unlike].sum())
+
+
+def _without(choices: Choices, name: str) -> Choices:
+    return replace(choices, columns={key: column for key, column in choices.columns.items() if key != name})

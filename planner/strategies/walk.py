@@ -7,12 +7,13 @@ of those (a key), and the answer is spread over the rows that share it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 import numpy as np
 
 from planner.strategies import values
+from planner.strategies.frameworks import Framework
 from planner.strategies.legality import Part, Rule, Setting, conjunction
 from planner.strategies.question import Question, Refusal
 from planner.strategies.rules import ONE_FRAMEWORK, RULES
@@ -21,7 +22,7 @@ from planner.strategies.table import PRECISIONS, BoolArray, IntArray, StrategyTa
 Columns: TypeAlias = dict[str, IntArray]
 _NAMES = tuple(field.name for field in fields(StrategyTable))
 _DEFAULTS = {name: 0 for name in ("zero_stage", "sequence_parallel", "schedule", "recompute", "offload", "precision")}
-_RUNS = "_runs"
+RUNS = "_runs"
 """A column that is no dimension: which members of the framework run the row so far, one bit each."""
 BATCHES = "_batches"
 """A column that is no dimension: which key of the micro-batch level the row has."""
@@ -50,17 +51,17 @@ class Walk:
 
     @property
     def size(self) -> int:
-        return len(self.columns[_RUNS])
+        return len(self.columns[RUNS])
 
     def begin(self) -> bool:
         """Judge the job; False where nothing can be legal. Frameworks that do not run it are left out from here on."""
         asked = sorted(PRECISIONS.index(p) for p in self.question.precisions or (self.question.train.precision,))
-        rows = {"precision": np.array(asked, dtype=np.int64), _RUNS: np.full(len(asked), _all_of(self.members))}
+        rows = {"precision": np.array(asked, dtype=np.int64), RUNS: np.full(len(asked), all_of(self.members))}
         found = self._judge(rows, _applicable(frozenset({"precision"}), None), np.ones(len(asked), dtype=np.int64))
         self.precisions = tuple(code for code, runs in zip(asked, found, strict=True) if runs)
         runs = int(np.bitwise_or.reduce(found))
         self.members = tuple(member for bit, member in enumerate(self.members) if runs >> bit & 1)
-        self.columns = {_RUNS: np.array([_all_of(self.members)])}
+        self.columns = {RUNS: np.array([all_of(self.members)])}
         return bool(self.members)
 
     def choose(self, names: tuple[str, ...], options: values.Values) -> Choices:
@@ -79,7 +80,7 @@ class Walk:
         kept = np.flatnonzero(runs)
         count = np.bincount(kept // max(1, num_options), minlength=len(first))
         own = {name: crossed[name][kept] for name in sorted((set(names) | _implied(names)) & set(crossed))}
-        return Choices(key_of_row=key_of_row, start=np.cumsum(count) - count, count=count, columns=own | {_RUNS: runs[kept]})
+        return Choices(key_of_row=key_of_row, start=np.cumsum(count) - count, count=count, columns=own | {RUNS: runs[kept]})
 
     def spread(self, choices: Choices) -> None:
         """Give each row its choices."""
@@ -106,14 +107,19 @@ class Walk:
         """What was refused, in the order of the rules."""
         return tuple(self._tally[rule.name] for rule in RULES if rule.name in self._tally)
 
+    def _framework(self) -> Framework:
+        """The framework that is asked for; of a union what is left of it."""
+        framework = self.question.framework
+        return replace(framework, members=tuple(m.framework for m in self.members)) if framework.members else framework
+
     def _keys(self, reads: frozenset[str]) -> tuple[IntArray, IntArray, IntArray]:
         """The distinct combinations of the columns read: the first row of each in rising order, the number of each row's
         combination, and how many rows each has."""
         code = np.zeros(self.size, dtype=np.int64)
         read = reads | ({"dp"} if "data_ranks" in reads else set())
-        for name in sorted((read & set(self.columns)) | {_RUNS}):
+        for name in sorted((read & set(self.columns)) | {RUNS}):
             column = self.columns[name]
-            code = _dense(code * (int(column.max(initial=0)) + 1) + column)
+            code = dense(code * (int(column.max(initial=0)) + 1) + column)
         first = np.full(int(code.max(initial=-1)) + 1, self.size, dtype=np.int64)
         np.minimum.at(first, code, np.arange(self.size))
         order = np.argsort(first)
@@ -123,7 +129,7 @@ class Walk:
 
     def _judge(self, columns: Columns, parts: Sequence[tuple[Rule, tuple[Part, ...]]], weight: IntArray) -> IntArray:
         """Which members run each row, 0 where a rule refuses it; refusals are counted by ``weight``."""
-        runs = columns[_RUNS].copy()
+        runs = columns[RUNS].copy()
         table = table_of(columns, len(runs))
         for rule, some in parts:
             common = conjunction((part for part in some if not part.by_framework), self.members[0], table)
@@ -135,13 +141,14 @@ class Walk:
                     start=np.zeros(len(runs), dtype=np.int64),
                 )
             # A rule that every framework breaks is named; where each passes another one, none runs the whole.
-            self._refuse(rule, (runs != 0) & (allowed == 0), table, weight)
+            self.refuse(rule, (runs != 0) & (allowed == 0), table, weight)
             runs[allowed == 0] = 0
-            self._refuse(ONE_FRAMEWORK, (runs != 0) & (runs & allowed == 0), table, weight)
+            self.refuse(ONE_FRAMEWORK, (runs != 0) & (runs & allowed == 0), table, weight)
             runs &= allowed
         return runs
 
-    def _refuse(self, rule: Rule, refused: BoolArray, table: StrategyTable, weight: IntArray) -> None:
+    def refuse(self, rule: Rule, refused: BoolArray, table: StrategyTable, weight: IntArray) -> None:
+        """Count the rows that a rule refuses, each by its weight, and keep the first with its sentence."""
         positions = np.flatnonzero(refused)
         if not len(positions):
             return
@@ -149,7 +156,7 @@ class Walk:
         known = self._tally.get(rule.name)
         if known is None:
             strategy = table.strategy(int(positions[0]))
-            sentence = rule.sentence(self.question.case(strategy))
+            sentence = rule.sentence(replace(self.question.case(strategy), framework=self._framework()))
             self._tally[rule.name] = Refusal(rule=rule.name, sentence=sentence, strategy=strategy, count=count)
         else:
             self._tally[rule.name] = Refusal(
@@ -165,12 +172,12 @@ def spread(columns: Columns, key_of_row: IntArray, choices: Choices) -> Columns:
     return repeated | {name: column[inner] for name, column in choices.columns.items()}
 
 
-def _all_of(members: tuple[Setting, ...]) -> int:
+def all_of(members: tuple[Setting, ...]) -> int:
     """The bits of all members."""
     return (1 << len(members)) - 1
 
 
-def _dense(column: IntArray) -> IntArray:
+def dense(column: IntArray) -> IntArray:
     """The column's values replaced by their ranks."""
     top = int(column.max(initial=0))
     if top > 1 << 22:
