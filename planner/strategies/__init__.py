@@ -1,7 +1,7 @@
 """Strategies: what a trainer can run, the legality rules, the stage splits and the enumerations."""
 
 from planner.strategies.frameworks import TRIMTAB, UNLIMITED, ExpertTensor, Framework
-from planner.strategies.grid import Grid, Prune, enumerate_grid
+from planner.strategies.grid import Grid, Prune, device_key, enumerate_grid
 from planner.strategies.legality import Case, Rule, RuleScope, Setting
 from planner.strategies.profiles import ANY, FRAMEWORKS, framework
 from planner.strategies.question import Question, Refusal, divisors
@@ -29,6 +29,7 @@ __all__ = [
     "Space",
     "StrategyTable",
     "all_broken",
+    "device_key",
     "divisors",
     "enumerate_grid",
     "first_broken",

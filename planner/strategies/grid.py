@@ -7,7 +7,7 @@ strategies are asked for, so that millions of them need no memory at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import TypeAlias
@@ -15,10 +15,12 @@ from typing import TypeAlias
 import numpy as np
 
 from planner.strategies import values
+from planner.strategies.job_rules import JOB_RULES, slice_size
 from planner.strategies.question import Question, Refusal
 from planner.strategies.rules import ONE_FRAMEWORK
 from planner.strategies.table import BoolArray, IntArray, StrategyTable
-from planner.strategies.walk import BATCHES, RUNS, Choices, Columns, Walk, all_of, dense, spread, table_of
+from planner.strategies.walk import BATCHES, RUNS, Choices, Columns, Refused, Walk, all_of, dense, spread, table_of
+from trimtab.strategy import Strategy
 
 Prune: TypeAlias = Callable[[StrategyTable], BoolArray]
 """Given a table of N strategies: where one may fit, shape [N]. Where it says no, it must say no to the same strategy with a
@@ -41,11 +43,16 @@ class Grid:
     refused one would have been crossed with are not counted.
     """
 
-    refusals: tuple[Refusal, ...]
     num_legal: int
+    _refused: tuple[Refused, ...]
     _splits: Columns
     _savings: Choices
     _batches: Choices
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """What the rules refused, with the first example of each."""
+        return tuple(refused.refusal for refused in self._refused)
 
     def __len__(self) -> int:
         return self.num_legal
@@ -88,7 +95,7 @@ def enumerate_grid(question: Question) -> Grid:
     walk = Walk(question)
     if not walk.begin():
         nothing = Choices(key_of_row=_NONE, start=_NONE, count=_NONE, columns={})
-        return Grid(refusals=walk.refusals(), num_legal=0, _splits={}, _savings=nothing, _batches=nothing)
+        return Grid(_refused=walk.refused(), num_legal=0, _splits={}, _savings=nothing, _batches=nothing)
     for names, choices in (
         (("tp", "sequence_parallel"), values.tensor_values),
         (("cp",), values.context_values),
@@ -108,7 +115,18 @@ def enumerate_grid(question: Question) -> Grid:
         savings, batches = _without(savings, RUNS), _without(batches, _BATCH_RUNS)
     else:
         num_legal -= _refuse_unlike(walk, splits, savings, batches)
-    return Grid(refusals=walk.refusals(), num_legal=num_legal, _splits=splits, _savings=savings, _batches=_without(batches, "dp"))
+    return Grid(_refused=walk.refused(), num_legal=num_legal, _splits=splits, _savings=savings, _batches=_without(batches, "dp"))
+
+
+def device_key(question: Question) -> Hashable:
+    """What the rules see of the device type: questions that differ only in device types of equal keys have equal strategies."""
+    device, shape = question.device_type, question.shape
+    asked = question.precisions or (question.train.precision,)
+    table = StrategyTable.of(Strategy(precision=precision) for precision in asked)
+    precisions = tuple(JOB_RULES[0].holds(question.setting, table).tolist())
+    spans_nodes = device.domain_size > (device.devices_per_node or device.domain_size)
+    slices = slice_size(device, shape.num_devices) if device.torus is not None else None
+    return device.kind, precisions, slices, device.domain_size if spans_nodes and slices is None else 0
 
 
 def _num_combinations(splits: Columns, savings: Choices, batches: Choices) -> IntArray:

@@ -9,7 +9,7 @@ from planner.strategies.legality import Case, Setting
 from trimtab.inventory import DeviceType, Shape
 from trimtab.jobspec import StrategyRequest
 from trimtab.model import ModelSpec
-from trimtab.strategy import Precision, Strategy
+from trimtab.strategy import Offload, Precision, Strategy
 from trimtab.workload import TrainWorkload
 
 _ANYTHING = StrategyRequest()
@@ -19,7 +19,8 @@ _ANYTHING = StrategyRequest()
 class Question:
     """What is asked: a model and workload on one shape of a device type, with what the person fixed.
 
-    ``precisions`` are those that the person allows; empty means the one of the workload.
+    ``precisions`` are those that the person allows, empty: the one of the workload; ``offloads`` likewise, empty: every one
+    that the framework has. Only ``enumerate_grid`` looks at these two.
     """
 
     model: ModelSpec
@@ -29,6 +30,7 @@ class Question:
     request: StrategyRequest = _ANYTHING
     framework: Framework = TRIMTAB
     precisions: tuple[Precision, ...] = ()
+    offloads: tuple[Offload, ...] = ()
 
     @property
     def setting(self) -> Setting:

@@ -69,11 +69,12 @@ def sharding_values(question: Question) -> Values:
 def saving_values(question: Question, precisions: tuple[int, ...]) -> Values:
     """Columns recompute, offload, precision: those that the framework has, with the precisions that the device has."""
     request, framework = question.request.recompute, question.framework
+    offloads = question.offloads or framework.offloads
     recomputes = framework.recomputes if request is None else (request,)
     return tuple(
         (recompute, offload, precision)
         for recompute in sorted(RECOMPUTES.index(value) for value in recomputes)
-        for offload in sorted(OFFLOADS.index(value) for value in framework.offloads)
+        for offload in sorted(OFFLOADS.index(value) for value in offloads)
         for precision in precisions
     )
 

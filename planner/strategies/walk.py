@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 
 from planner.strategies import values
 from planner.strategies.frameworks import Framework
-from planner.strategies.legality import Part, Rule, Setting, conjunction
+from planner.strategies.legality import Case, Part, Rule, Setting, conjunction
 from planner.strategies.question import Question, Refusal
 from planner.strategies.rules import ONE_FRAMEWORK, RULES
 from planner.strategies.table import PRECISIONS, BoolArray, IntArray, StrategyTable
 
 Columns: TypeAlias = dict[str, IntArray]
 _NAMES = tuple(field.name for field in fields(StrategyTable))
-_DEFAULTS = {name: 0 for name in ("zero_stage", "sequence_parallel", "schedule", "recompute", "offload", "precision")}
+_ZERO = ("zero_stage", "sequence_parallel", "schedule", "recompute", "offload", "precision")
+_ONCE = {name: np.array([0 if name in _ZERO else 1], dtype=np.int64) for name in _NAMES}
 RUNS = "_runs"
 """A column that is no dimension: which members of the framework run the row so far, one bit each."""
 BATCHES = "_batches"
@@ -38,6 +40,30 @@ class Choices:
     columns: Columns
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """``count`` combinations that broke a rule, and the first of them."""
+
+    rule: Rule
+    case: Case
+    count: int
+
+    @property
+    def refusal(self) -> Refusal:
+        """In words."""
+        sentence = self.rule.sentence(self.case)
+        return Refusal(rule=self.rule.name, sentence=sentence, strategy=self.case.strategy, count=self.count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """What of a rule is judged at a level: parts that are the same for all frameworks, and the others."""
+
+    rule: Rule
+    common: tuple[Part, ...]
+    own: tuple[Part, ...]
+
+
 class Walk:
     """The rows so far, and the refusals."""
 
@@ -47,7 +73,7 @@ class Walk:
         self.columns: Columns = {}
         self.known: frozenset[str] = frozenset()
         self.precisions: tuple[int, ...] = ()
-        self._tally: dict[str, Refusal] = {}
+        self._tally: dict[str, Refused] = {}
 
     @property
     def size(self) -> int:
@@ -57,7 +83,7 @@ class Walk:
         """Judge the job; False where nothing can be legal. Frameworks that do not run it are left out from here on."""
         asked = sorted(PRECISIONS.index(p) for p in self.question.precisions or (self.question.train.precision,))
         rows = {"precision": np.array(asked, dtype=np.int64), RUNS: np.full(len(asked), all_of(self.members))}
-        found = self._judge(rows, _applicable(frozenset({"precision"}), None), np.ones(len(asked), dtype=np.int64))
+        found = self._judge(rows, _steps(frozenset({"precision"}), None), np.ones(len(asked), dtype=np.int64))
         self.precisions = tuple(code for code, runs in zip(asked, found, strict=True) if runs)
         runs = int(np.bitwise_or.reduce(found))
         self.members = tuple(member for bit, member in enumerate(self.members) if runs >> bit & 1)
@@ -68,15 +94,15 @@ class Walk:
         """Cross the rows with the options that set the named columns; nothing is spread yet."""
         before = self.known
         self.known = before | set(names) | _implied(names)
-        parts = _applicable(self.known, before)
-        reads = frozenset[str]().union(*(part.reads for _, some in parts for part in some)) | _needed(names)
+        steps = _steps(self.known, before)
+        reads = _needed(names).union(*(part.reads for step in steps for part in (*step.common, *step.own)))
         first, key_of_row, weight = self._keys(reads)
         num_options = len(options)
         chosen = np.array(options, dtype=np.int64).reshape(num_options, len(names)).T
         crossed = {name: np.repeat(column[first], num_options) for name, column in self.columns.items()}
         crossed |= {name: np.tile(column, len(first)) for name, column in zip(names, chosen, strict=True)}
         _derive(crossed, names, self.question)
-        runs = self._judge(crossed, parts, np.repeat(weight, num_options))
+        runs = self._judge(crossed, steps, np.repeat(weight, num_options))
         kept = np.flatnonzero(runs)
         count = np.bincount(kept // max(1, num_options), minlength=len(first))
         own = {name: crossed[name][kept] for name in sorted((set(names) | _implied(names)) & set(crossed))}
@@ -103,7 +129,7 @@ class Walk:
             kept = self.columns["dp"] == asked
             self.columns = {name: column[kept] for name, column in self.columns.items()}
 
-    def refusals(self) -> tuple[Refusal, ...]:
+    def refused(self) -> tuple[Refused, ...]:
         """What was refused, in the order of the rules."""
         return tuple(self._tally[rule.name] for rule in RULES if rule.name in self._tally)
 
@@ -121,47 +147,44 @@ class Walk:
             column = self.columns[name]
             code = dense(code * (int(column.max(initial=0)) + 1) + column)
         first = np.full(int(code.max(initial=-1)) + 1, self.size, dtype=np.int64)
-        np.minimum.at(first, code, np.arange(self.size))
+        first[code[::-1]] = np.arange(self.size)[::-1]
         order = np.argsort(first)
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
         return first[order], rank[code], np.bincount(code, minlength=len(first))[order]
 
-    def _judge(self, columns: Columns, parts: Sequence[tuple[Rule, tuple[Part, ...]]], weight: IntArray) -> IntArray:
+    def _judge(self, columns: Columns, steps: Sequence[_Step], weight: IntArray) -> IntArray:
         """Which members run each row, 0 where a rule refuses it; refusals are counted by ``weight``."""
         runs = columns[RUNS].copy()
         table = table_of(columns, len(runs))
-        for rule, some in parts:
-            common = conjunction((part for part in some if not part.by_framework), self.members[0], table)
-            own = tuple(part for part in some if part.by_framework)
-            allowed = common * np.int64(-1)
-            if own:
-                allowed &= sum(
-                    (conjunction(own, member, table).astype(np.int64) << bit for bit, member in enumerate(self.members)),
-                    start=np.zeros(len(runs), dtype=np.int64),
-                )
+        for step in steps:
+            holds = conjunction(step.common, self.members[0], table)
+            if len(self.members) == 1 or not step.own:
+                holds &= conjunction(step.own, self.members[0], table)
+                self.refuse(step.rule, (runs != 0) & ~holds, table, weight)
+                runs[~holds] = 0
+                continue
+            allowed = np.zeros(len(runs), dtype=np.int64)
+            for bit, member in enumerate(self.members):
+                allowed |= (holds & conjunction(step.own, member, table)).astype(np.int64) << bit
             # A rule that every framework breaks is named; where each passes another one, none runs the whole.
-            self.refuse(rule, (runs != 0) & (allowed == 0), table, weight)
+            self.refuse(step.rule, (runs != 0) & (allowed == 0), table, weight)
             runs[allowed == 0] = 0
             self.refuse(ONE_FRAMEWORK, (runs != 0) & (runs & allowed == 0), table, weight)
             runs &= allowed
         return runs
 
     def refuse(self, rule: Rule, refused: BoolArray, table: StrategyTable, weight: IntArray) -> None:
-        """Count the rows that a rule refuses, each by its weight, and keep the first with its sentence."""
-        positions = np.flatnonzero(refused)
-        if not len(positions):
+        """Count the rows that a rule refuses, each by its weight, and keep the first."""
+        if not refused.any():
             return
-        count = int(weight[positions].sum())
+        count = int(weight[refused].sum())
         known = self._tally.get(rule.name)
         if known is None:
-            strategy = table.strategy(int(positions[0]))
-            sentence = rule.sentence(replace(self.question.case(strategy), framework=self._framework()))
-            self._tally[rule.name] = Refusal(rule=rule.name, sentence=sentence, strategy=strategy, count=count)
+            case = replace(self.question.case(table.strategy(int(refused.argmax()))), framework=self._framework())
+            self._tally[rule.name] = Refused(rule=rule, case=case, count=count)
         else:
-            self._tally[rule.name] = Refusal(
-                rule=rule.name, sentence=known.sentence, strategy=known.strategy, count=known.count + count
-            )
+            self._tally[rule.name] = replace(known, count=known.count + count)
 
 
 def spread(columns: Columns, key_of_row: IntArray, choices: Choices) -> Columns:
@@ -187,14 +210,15 @@ def dense(column: IntArray) -> IntArray:
     return (np.cumsum(present) - 1)[column]
 
 
-def _applicable(known: frozenset[str], before: frozenset[str] | None) -> tuple[tuple[Rule, tuple[Part, ...]], ...]:
+@lru_cache(maxsize=64)
+def _steps(known: frozenset[str], before: frozenset[str] | None) -> tuple[_Step, ...]:
     """The parts of each rule that can be judged now and could not before."""
     found = []
     for rule in RULES:
-        if rule is not ONE_FRAMEWORK:
-            parts = tuple(p for p in rule.parts if p.reads <= known and (before is None or not p.reads <= before))
-            if parts:
-                found.append((rule, parts))
+        parts = [p for p in rule.parts if p.reads <= known and (before is None or not p.reads <= before)]
+        if parts and rule is not ONE_FRAMEWORK:
+            common = tuple(part for part in parts if not part.by_framework)
+            found.append(_Step(rule=rule, common=common, own=tuple(part for part in parts if part.by_framework)))
     return tuple(found)
 
 
@@ -230,10 +254,7 @@ def _within(start: IntArray, counts: IntArray) -> IntArray:
 
 
 def table_of(columns: Columns, size: int) -> StrategyTable:
-    """The table of the columns, those not known yet at the value that changes nothing."""
+    """The table of the columns, those not known yet at the value that changes nothing (one value, seen from every row)."""
     return StrategyTable(
-        **{
-            name: columns[name] if name in columns else np.broadcast_to(np.int64(_DEFAULTS.get(name, 1)), (size,))
-            for name in _NAMES
-        }
+        **{name: columns[name] if name in columns else np.ndarray((size,), np.int64, _ONCE[name], 0, (0,)) for name in _NAMES}
     )
