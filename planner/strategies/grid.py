@@ -24,7 +24,7 @@ from trimtab.strategy import Strategy
 
 Prune: TypeAlias = Callable[[StrategyTable], BoolArray]
 """Given a table of N strategies: where one may fit, shape [N]. Where it says no, it must say no to the same strategy with a
-larger micro-batch (and fewer of them) too: it is asked with the smallest."""
+larger micro-batch (and fewer of them) too: the largest that may fit is found by bisection."""
 
 BLOCK_ROWS = 1 << 16
 """Strategies of one block, about."""
@@ -58,9 +58,9 @@ class Grid:
         return self.num_legal
 
     def blocks(self, *, prune: Prune | None = None, num_rows: int = BLOCK_ROWS) -> Iterator[StrategyTable]:
-        """The legal strategies in their order, about ``num_rows`` at a time, without those that cannot fit.
+        """The legal strategies in their order, about ``num_rows`` at a time, without those that ``prune`` says cannot fit.
 
-        ``prune`` is a bound, not a rule: ``num_legal`` counts what it takes.
+        ``prune`` is a bound, not a rule: ``num_legal`` counts what it takes. A block holds all strategies of its splits.
         """
         counts = _num_combinations(self._splits, self._savings, self._batches)
         block = np.cumsum(counts) // max(1, num_rows)
@@ -80,14 +80,29 @@ class Grid:
         rows = spread(splits, self._savings.key_of_row[which], self._savings)
         if not rows:
             return table_of({}, 0)
+        start, count = self._batches.start[rows[BATCHES]], self._batches.count[rows[BATCHES]]
         if prune is not None:
-            smallest = self._batches.start[rows[BATCHES]]
-            first = {name: column[smallest] for name, column in self._batches.columns.items()}
-            kept = prune(table_of(rows | first, len(smallest)))
-            rows = {name: column[kept] for name, column in rows.items()}
-        columns = spread(rows, rows.pop(BATCHES), self._batches)
+            count = self._num_fitting(rows, start, count, prune)
+            rows = {name: column[count > 0] for name, column in rows.items()}
+            start, count = start[count > 0], count[count > 0]
+        own = replace(self._batches, key_of_row=np.arange(len(start)), start=start, count=count)
+        columns = spread(rows, own.key_of_row, own)
         table = table_of(columns, len(columns["tp"]))
         return table if RUNS not in columns else table.take((columns[RUNS] & columns[_BATCH_RUNS]) != 0)
+
+    def _num_fitting(self, rows: Columns, start: IntArray, count: IntArray, prune: Prune) -> IntArray:
+        """How many micro-batches of each row, from the smallest up, may fit."""
+        fitting, most, tried = np.zeros_like(count), count.copy(), np.ones_like(count)
+        unsure = np.arange(len(count))
+        while len(unsure):
+            at = start[unsure] + tried[unsure] - 1
+            batch = {name: column[at] for name, column in self._batches.columns.items()}
+            kept = prune(table_of({name: column[unsure] for name, column in rows.items()} | batch, len(unsure)))
+            fitting[unsure[kept]] = tried[unsure[kept]]
+            most[unsure[~kept]] = tried[unsure[~kept]] - 1
+            unsure = unsure[fitting[unsure] < most[unsure]]
+            tried[unsure] = (fitting[unsure] + most[unsure] + 1) // 2
+        return fitting
 
 
 def enumerate_grid(question: Question) -> Grid:

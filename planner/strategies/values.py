@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from planner.strategies.expert_rules import expert_widths, num_experts
 from planner.strategies.question import Question, divisors
-from planner.strategies.table import OFFLOADS, RECOMPUTES, SCHEDULES
+from planner.strategies.table import OFFLOADS, RECOMPUTES, SCHEDULES, BoolArray, IntArray
 from trimtab.strategy import PipelineSchedule
 
 MIN_CONTEXT_TOKENS = 1024
 """Tokens of a sequence that a context rank holds at least: below, its two chunks keep attention kernels short of work."""
+
+MIN_POWERS = 4
+"""Powers of two that a global batch must be divided by for no other micro-batches to be tried."""
 
 Values = tuple[tuple[int, ...], ...]
 """One tuple for each choice, holding the value of each column that the choice sets."""
@@ -39,12 +43,20 @@ def pipeline_values(question: Question) -> Values:
 
 
 def expert_values(question: Question) -> Values:
-    """Columns ep, etp: divisors of the number of experts, and of the devices as far as they divide the width of an expert."""
+    """Columns ep, etp: divisors of the number of experts, and of the devices as far as they divide the width of an expert.
+
+    Of the latter only 1 and tp are tried (``is_tried``): experts are whole, or cut as the other layers are.
+    """
     counts, widths = num_experts(question.model), expert_widths(question.model)
     if not counts:
         return ((1, 1),)
     cuts = [cut for cut in divisors(question.shape.num_devices) if all(width % cut == 0 for width in widths)]
     return tuple((ep, etp) for ep in divisors(math.gcd(*counts)) for etp in cuts)
+
+
+def is_tried(columns: Mapping[str, IntArray], names: tuple[str, ...]) -> BoolArray | bool:
+    """Where choices of the named columns are tried beside the columns that are set, shape [N]."""
+    return (columns["etp"] == 1) | (columns["etp"] == columns["tp"]) if "etp" in names else True
 
 
 def schedule_values(question: Question) -> Values:
@@ -80,5 +92,7 @@ def saving_values(question: Question, precisions: tuple[int, ...]) -> Values:
 
 
 def batch_values(question: Question) -> Values:
-    """Column micro_batch: every divisor of the global batch (those of the samples per data rank are among them)."""
-    return tuple((size,) for size in _chosen(question.request.micro_batch, divisors(question.train.global_batch)))
+    """Column micro_batch: the powers of two that divide the global batch, or where those are few all that divide it."""
+    sizes = divisors(question.train.global_batch)
+    powers = tuple(size for size in sizes if size & (size - 1) == 0)
+    return tuple((size,) for size in _chosen(question.request.micro_batch, powers if len(powers) >= MIN_POWERS else sizes))

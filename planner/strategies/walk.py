@@ -102,6 +102,7 @@ class Walk:
         crossed = {name: np.repeat(column[first], num_options) for name, column in self.columns.items()}
         crossed |= {name: np.tile(column, len(first)) for name, column in zip(names, chosen, strict=True)}
         _derive(crossed, names, self.question)
+        crossed[RUNS] = crossed[RUNS] * values.is_tried(crossed, names)
         runs = self._judge(crossed, steps, np.repeat(weight, num_options))
         kept = np.flatnonzero(runs)
         count = np.bincount(kept // max(1, num_options), minlength=len(first))
