@@ -192,7 +192,8 @@ def spread(columns: Columns, key_of_row: IntArray, choices: Choices) -> Columns:
     """Each row with each of its choices, the choices of one row next to each other."""
     counts = choices.count[key_of_row]
     inner = _within(choices.start[key_of_row], counts)
-    repeated = {name: np.repeat(column, counts) for name, column in columns.items() if name not in choices.columns}
+    row = np.repeat(np.arange(len(counts)), counts)
+    repeated = {name: column[row] for name, column in columns.items() if name not in choices.columns}
     return repeated | {name: column[inner] for name, column in choices.columns.items()}
 
 

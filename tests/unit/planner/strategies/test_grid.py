@@ -10,15 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from planner.devices.catalogue import device_type
-from planner.strategies import ANY, FRAMEWORKS, RULES, Question, all_broken, divisors, enumerate_grid, framework, legal
+from planner.devices.catalogue import catalogue, device_type
+from planner.strategies import (
+    ANY,
+    FRAMEWORKS,
+    RULES,
+    Question,
+    all_broken,
+    device_key,
+    divisors,
+    enumerate_grid,
+    framework,
+    legal,
+)
 from planner.strategies.table import OFFLOADS, PRECISIONS, RECOMPUTES, SCHEDULES, BoolArray, StrategyTable
 from planner.strategies.values import MIN_CONTEXT_TOKENS
 from tests.support.planning import CPU_TYPE, tiny_model, tiny_translator, workload
 from trimtab.inventory import DeviceType, Shape
 from trimtab.jobspec import StrategyRequest
 from trimtab.model import AttentionSpec, ExpertsSpec, LatentSpec, ModelFamily, ModelSpec, PartSpec
-from trimtab.strategy import PipelineSchedule, Precision, Recompute
+from trimtab.strategy import PipelineSchedule, Precision, Recompute, Strategy
 
 NAMES = tuple(field.name for field in fields(StrategyTable))
 H100, B200, GB200, T4 = (device_type(name) for name in ("H100", "B200", "GB200", "T4"))
@@ -253,6 +264,68 @@ def test_any_is_the_union_of_the_frameworks() -> None:
     each = [{tuple(row) for row in as_rows(enumerate_grid(replace(asked, framework=member)).table)} for member in ANY.members]
     assert rows == set().union(*each)
     assert sum(bool(one) for one in each) >= 3
+
+
+def published(on: str, by: str, shape: tuple[int, int], length: int, batch: int, **model: int) -> Question:
+    """A question of a model with the heads, layers and feed-forward size of a published one."""
+    base = tiny_model(num_layers=model["layers"], num_heads=model["heads"], num_kv_heads=model.get("kv_heads", model["heads"]))
+    stack = replace(base.stacks[0], feed_forward=replace(base.stacks[0].feed_forward, hidden_size=model["columns"]))
+    if "experts" in model:
+        experts = ExpertsSpec(num_experts=model["experts"], top_k=8, shared_size=model["columns"])
+        stack = replace(stack, feed_forward=replace(stack.feed_forward, experts=experts))
+    return replace(
+        question(replace(base, stacks=(stack,)), device_type(on), by, n=shape[0], k=shape[1], sequence_length=length),
+        train=workload(sequence_length=length, global_batch=batch, precision=Precision.BF16),
+    )
+
+
+PUBLISHED = {
+    "Llama 3 405B on 16,384 H100 (arXiv 2407.21783, table 4)": (
+        published("H100", "torchtitan", (2048, 8), 8192, 2048, layers=126, heads=128, kv_heads=8, columns=53248),
+        Strategy(
+            tp=8, sequence_parallel=True, pp=16, fsdp=128, zero_stage=2, schedule=PipelineSchedule.INTERLEAVED, virtual_stages=4,
+            micro_batch=1, num_micro_batches=16, precision=Precision.BF16,
+        ),
+    ),
+    "530 billion on 2,520 A100 (arXiv 2104.04473, table 1)": (
+        published("A100", "megatron", (315, 8), 2048, 2520, layers=105, heads=128, columns=81920),
+        Strategy(
+            tp=8, pp=35, dp=9, schedule=PipelineSchedule.INTERLEAVED, virtual_stages=3, micro_batch=1, num_micro_batches=280,
+            recompute=Recompute.FULL, precision=Precision.BF16,
+        ),
+    ),
+    "DeepSeek-V3 on 2,048 H800 (arXiv 2412.19437, 3.2)": (
+        published("H100", "megatron", (256, 8), 4096, 15360, layers=61, heads=128, columns=2048, experts=256),
+        Strategy(
+            pp=16, fsdp=128, zero_stage=1, ep=64, micro_batch=1, num_micro_batches=120, recompute=Recompute.SELECTIVE,
+            precision=Precision.BF16,
+        ),
+    ),
+    "a full pod of v5e, fully sharded": (
+        published("TPU-v5e", "maxtext", (32, 8), 2048, 2048, layers=32, heads=32, columns=11008),
+        Strategy(fsdp=256, zero_stage=3, micro_batch=8, recompute=Recompute.FULL, precision=Precision.BF16),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_was_run_and_published_is_in_the_space(name: str) -> None:
+    asked, strategy = PUBLISHED[name]
+    assert all_broken(asked.case(strategy)) == ()
+    (row,) = as_rows(StrategyTable.of([strategy]))
+    assert any((as_rows(block) == row).all(axis=1).any() for block in enumerate_grid(asked).blocks())
+
+
+def test_device_types_of_equal_keys_have_equal_strategies() -> None:
+    found: dict[object, np.ndarray] = {}
+    shared = 0
+    for device in catalogue().values():
+        for n, k in ((1, 1), (1, 4), (4, 4), (2, 8)):
+            asked = question(DENSE, device, "any", n=n, k=k, precisions=(Precision.BF16, Precision.FP8), global_batch=2)
+            key, rows = (n, k, device_key(asked)), as_rows(enumerate_grid(asked).table)
+            shared += key in found
+            np.testing.assert_array_equal(found.setdefault(key, rows), rows)
+    assert shared > len(found)
 
 
 QUESTIONS = some.builds(
