@@ -161,7 +161,7 @@ def _refuse_unlike(walk: Walk, splits: Columns, savings: Choices, batches: Choic
     rows = spread(one, savings.key_of_row[first], savings)
     columns = spread(rows, rows[BATCHES], batches)
     unlike = (columns[RUNS] & columns[_BATCH_RUNS]) == 0
-    walk.refuse(ONE_FRAMEWORK, unlike, table_of(columns, len(unlike)), columns["_weight"])
+    walk.refuse(ONE_FRAMEWORK, unlike, table=table_of(columns, len(unlike)), weight=columns["_weight"])
     return int(columns["_weight"][unlike].sum())
 
 

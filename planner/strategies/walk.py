@@ -162,20 +162,20 @@ class Walk:
             holds = conjunction(step.common, self.members[0], table)
             if len(self.members) == 1 or not step.own:
                 holds &= conjunction(step.own, self.members[0], table)
-                self.refuse(step.rule, (runs != 0) & ~holds, table, weight)
+                self.refuse(step.rule, (runs != 0) & ~holds, table=table, weight=weight)
                 runs[~holds] = 0
                 continue
             allowed = np.zeros(len(runs), dtype=np.int64)
             for bit, member in enumerate(self.members):
                 allowed |= (holds & conjunction(step.own, member, table)).astype(np.int64) << bit
             # A rule that every framework breaks is named; where each passes another one, none runs the whole.
-            self.refuse(step.rule, (runs != 0) & (allowed == 0), table, weight)
+            self.refuse(step.rule, (runs != 0) & (allowed == 0), table=table, weight=weight)
             runs[allowed == 0] = 0
-            self.refuse(ONE_FRAMEWORK, (runs != 0) & (runs & allowed == 0), table, weight)
+            self.refuse(ONE_FRAMEWORK, (runs != 0) & (runs & allowed == 0), table=table, weight=weight)
             runs &= allowed
         return runs
 
-    def refuse(self, rule: Rule, refused: BoolArray, table: StrategyTable, weight: IntArray) -> None:
+    def refuse(self, rule: Rule, refused: BoolArray, *, table: StrategyTable, weight: IntArray) -> None:
         """Count the rows that a rule refuses, each by its weight, and keep the first."""
         if not refused.any():
             return
