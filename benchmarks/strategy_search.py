@@ -73,7 +73,7 @@ class Place:
 Evaluate = Callable[[ModelSpec, TrainWorkload, StrategyTable, Place], NDArray[np.float64]]
 """Seconds of a step of every strategy of a table, shape [N]; infinite where it does not fit."""
 Bound = Callable[[ModelSpec, TrainWorkload, Place], Prune]
-"""A bound that takes strategies which cannot fit before all their micro-batches are made."""
+"""The verdict on memory, which takes what does not fit; recompute and offload that are not needed then go too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +186,7 @@ def search(case: Case, *, evaluate: Evaluate | None = None, bound: Bound | None 
         place = Place(device_type=question.device_type, shape=question.shape)
         prune = bound(question.model, question.train, place) if bound else None
         seen[key] = 0
-        for table in grid.blocks(prune=prune):
+        for table in grid.blocks(prune=prune, only_needed=prune is not None):
             seen[key] += len(table)
             if evaluate is not None:
                 best_s = min(best_s, float(evaluate(question.model, question.train, table, place).min(initial=float("inf"))))

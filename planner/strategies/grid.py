@@ -18,8 +18,8 @@ from planner.strategies import values
 from planner.strategies.job_rules import JOB_RULES, slice_size
 from planner.strategies.question import Question, Refusal
 from planner.strategies.rules import ONE_FRAMEWORK
-from planner.strategies.table import BoolArray, IntArray, StrategyTable
-from planner.strategies.walk import BATCHES, RUNS, Choices, Columns, Refused, Walk, all_of, dense, spread, table_of
+from planner.strategies.table import OFFLOADS, PRECISIONS, RECOMPUTES, BoolArray, IntArray, StrategyTable, dense
+from planner.strategies.walk import BATCHES, RUNS, Choices, Columns, Refused, Walk, all_of, spread, table_of
 from trimtab.strategy import Strategy
 
 Prune: TypeAlias = Callable[[StrategyTable], BoolArray]
@@ -31,6 +31,8 @@ BLOCK_ROWS = 1 << 16
 
 _BATCH_RUNS = "_batch_runs"
 """A column that is no dimension: which members of the framework run the micro-batches."""
+_SPLIT = "_split"
+"""A column that is no dimension: the number of the row's split in its block."""
 _NONE = np.zeros(0, dtype=np.int64)
 _KEPT = {BATCHES, *(field.name for field in fields(StrategyTable))}
 
@@ -57,32 +59,40 @@ class Grid:
     def __len__(self) -> int:
         return self.num_legal
 
-    def blocks(self, *, prune: Prune | None = None, num_rows: int = BLOCK_ROWS) -> Iterator[StrategyTable]:
+    def blocks(
+        self, *, prune: Prune | None = None, only_needed: bool = False, num_rows: int = BLOCK_ROWS
+    ) -> Iterator[StrategyTable]:
         """The legal strategies in their order, about ``num_rows`` at a time, without those that ``prune`` says cannot fit.
 
-        ``prune`` is a bound, not a rule: ``num_legal`` counts what it takes. A block holds all strategies of its splits.
+        ``prune`` is a bound, not a rule: ``num_legal`` counts what it takes. A block holds all strategies of its splits. With
+        ``only_needed`` a recompute or offload is left out where ``prune`` lets the same strategy through without it, or with less
+        of it: it only costs time. That is right where ``prune`` says what fits, not what may.
         """
         counts = _num_combinations(self._splits, self._savings, self._batches)
         block = np.cumsum(counts) // max(1, num_rows)
         starts = np.flatnonzero(np.diff(block, prepend=-1))
         for start, end in pairwise([*starts, len(counts)]):
-            table = self._block(slice(int(start), int(end)), prune)
+            table = self._block(slice(int(start), int(end)), prune, only_needed)
             if len(table):
                 yield table
 
     @property
     def table(self) -> StrategyTable:
         """All of them at once."""
-        return self._block(slice(None), None)
+        return self._block(slice(None), None, False)
 
-    def _block(self, which: slice, prune: Prune | None) -> StrategyTable:
+    def _block(self, which: slice, prune: Prune | None, only_needed: bool) -> StrategyTable:
         splits = {name: column[which] for name, column in self._splits.items()}
+        splits[_SPLIT] = np.arange(len(self._savings.key_of_row[which]))
         rows = spread(splits, self._savings.key_of_row[which], self._savings)
-        if not rows:
+        if not self._splits:
             return table_of({}, 0)
         start, count = self._batches.start[rows[BATCHES]], self._batches.count[rows[BATCHES]]
         if prune is not None:
             count = self._num_fitting(rows, start, count, prune)
+            if only_needed:
+                without = _num_without(rows, count)
+                start, count = start + without, np.maximum(0, count - without)
             rows = {name: column[count > 0] for name, column in rows.items()}
             start, count = start[count > 0], count[count > 0]
         own = replace(self._batches, key_of_row=np.arange(len(start)), start=start, count=count)
@@ -142,6 +152,20 @@ def device_key(question: Question) -> Hashable:
     spans_nodes = device.domain_size > (device.devices_per_node or device.domain_size)
     slices = slice_size(device, shape.num_devices) if device.torus is not None else None
     return device.kind, precisions, slices, device.domain_size if spans_nodes and slices is None else 0
+
+
+def _num_without(rows: Columns, fitting: IntArray) -> IntArray:
+    """How many micro-batches of each row, from the smallest up, fit with less recompute or offload too."""
+    shape = (int(rows[_SPLIT].max(initial=-1)) + 1, len(PRECISIONS), len(RECOMPUTES), len(OFFLOADS))
+    at = (rows[_SPLIT], rows["precision"], rows["recompute"], rows["offload"])
+    most = np.zeros(shape, dtype=np.int64)
+    most[at] = fitting
+    np.maximum.accumulate(most, axis=2, out=most)  # with this recompute or less
+    without = np.zeros_like(most)
+    without[:, :, 1:] = most[:, :, :-1]
+    without[..., 1:] = np.maximum(without[..., 1:], most[..., :1])  # the first offload is none
+    answer: IntArray = without[at]
+    return answer
 
 
 def _num_combinations(splits: Columns, savings: Choices, batches: Choices) -> IntArray:

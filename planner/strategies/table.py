@@ -63,6 +63,19 @@ class StrategyTable:
         """The strategies at the positions ``which`` (indices or a mask of shape [N]), in that order."""
         return StrategyTable(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
 
+    def distinct(self, *names: str) -> tuple[StrategyTable, IntArray]:
+        """One strategy for each distinct combination of the named columns, and for each row which of them is its own.
+
+        What depends on these columns alone is computed for the smaller table and indexed with the second answer, shape [N].
+        """
+        code = np.zeros(len(self), dtype=np.int64)
+        for name in names:
+            column: IntArray = getattr(self, name)
+            code = dense(code * (int(column.max(initial=0)) + 1) + column)
+        first = np.zeros(int(code.max(initial=-1)) + 1, dtype=np.int64)
+        first[code[::-1]] = np.arange(len(self))[::-1]
+        return self.take(first), code
+
     def strategy(self, position: int) -> Strategy:
         """One of them."""
         row = {field.name: int(getattr(self, field.name)[position]) for field in fields(self)}
@@ -93,6 +106,18 @@ class StrategyTable:
         return cls(**dict(zip(_NAMES, columns, strict=True)))
 
 
+def dense(column: IntArray) -> IntArray:
+    """The values of a column, 0 or more, replaced by their ranks: 0, 1, 2 ... without gaps; shape [N]."""
+    top = int(column.max(initial=0))
+    if top > _MOST_RANKED:
+        return np.unique(column, return_inverse=True)[1].reshape(-1)
+    present = np.zeros(top + 1, dtype=np.bool_)
+    present[column] = True
+    return (np.cumsum(present) - 1)[column]
+
+
+_MOST_RANKED = 1 << 22
+"""Largest value for which a table of all values costs less than sorting."""
 _NAMES = tuple(field.name for field in fields(StrategyTable))
 _READ = attrgetter(*_NAMES)
 _CODES = {

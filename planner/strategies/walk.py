@@ -18,7 +18,7 @@ from planner.strategies.frameworks import Framework
 from planner.strategies.legality import Case, Part, Rule, Setting, conjunction
 from planner.strategies.question import Question, Refusal
 from planner.strategies.rules import ONE_FRAMEWORK, RULES
-from planner.strategies.table import PRECISIONS, BoolArray, IntArray, StrategyTable
+from planner.strategies.table import PRECISIONS, BoolArray, IntArray, StrategyTable, dense
 
 Columns: TypeAlias = dict[str, IntArray]
 _NAMES = tuple(field.name for field in fields(StrategyTable))
@@ -200,16 +200,6 @@ def spread(columns: Columns, key_of_row: IntArray, choices: Choices) -> Columns:
 def all_of(members: tuple[Setting, ...]) -> int:
     """The bits of all members."""
     return (1 << len(members)) - 1
-
-
-def dense(column: IntArray) -> IntArray:
-    """The column's values replaced by their ranks."""
-    top = int(column.max(initial=0))
-    if top > 1 << 22:
-        return np.unique(column, return_inverse=True)[1].reshape(-1)
-    present = np.zeros(top + 1, dtype=np.bool_)
-    present[column] = True
-    return (np.cumsum(present) - 1)[column]
 
 
 @lru_cache(maxsize=64)
