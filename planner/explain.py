@@ -13,7 +13,8 @@ from planner.formulation.columns import UnitColumns
 from planner.placement.occupancy import PoolSlots
 from planner.report import describe
 from planner.strategies.frameworks import TRIMTAB
-from planner.strategies.space import Question, strategy_space
+from planner.strategies.question import Question
+from planner.strategies.space import strategy_space
 from trimtab.ids import PoolId
 from trimtab.inventory import Pool, Shape
 from trimtab.jobspec import JobKind, StrategyRequest

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from planner.costs import DeviceContext
 from planner.models.counts import model_parameters, sample_flops
-from planner.strategies.space import Question
+from planner.strategies.question import Question
 from trimtab.inventory import DeviceKind, Link
 from trimtab.strategy import Precision, Recompute, Strategy
 

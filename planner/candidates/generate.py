@@ -21,7 +21,7 @@ from planner.candidates.shapes import Site, sites
 from planner.costs import DeviceContext
 from planner.placement.occupancy import PoolSlots
 from planner.strategies.frameworks import TRIMTAB
-from planner.strategies.space import Question
+from planner.strategies.question import Question
 from trimtab.estimate import Constant, Estimate, Origin
 from trimtab.ids import DeviceTypeName, PoolId
 from trimtab.inventory import Inventory, Offer, Pool, ProbeReport, Shape

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from planner.candidates.coarse import coarse_step_s
 from planner.candidates.memory import predict_memory
 from planner.costs import DeviceContext, Prediction, predict
-from planner.strategies.space import Question, strategy_space
+from planner.strategies.question import Question
+from planner.strategies.space import strategy_space
 from trimtab.inventory import DeviceType
 from trimtab.plan import FitVerdict, RankMemory, RejectionReason
 from trimtab.strategy import PipelineSchedule, Recompute, Strategy

@@ -6,14 +6,17 @@ layers per stage), micro-batch and accumulation, recompute. Parts that the job f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 
-from planner.strategies.frameworks import TRIMTAB, Framework
-from planner.strategies.rules import Case, Rule, RuleScope, first_broken
+from planner.strategies.frameworks import Framework
+from planner.strategies.legality import Rule, RuleScope
+from planner.strategies.question import Question, Refusal, divisors
+from planner.strategies.rules import RULES, first_broken, first_refusals
 from planner.strategies.stages import stage_splits
+from planner.strategies.table import StrategyTable
 from trimtab.ids import DeviceTypeName
 from trimtab.inventory import DeviceKind, DeviceType, Shape
 from trimtab.jobspec import StrategyRequest
@@ -21,7 +24,6 @@ from trimtab.model import ModelSpec
 from trimtab.strategy import PipelineSchedule, Recompute, Strategy
 from trimtab.workload import TrainWorkload
 
-_ANYTHING = StrategyRequest()
 _ANY_DEVICE = DeviceType(
     name=DeviceTypeName("any"),
     kind=DeviceKind.CPU,
@@ -36,28 +38,6 @@ MAX_MICRO_BATCH_CHOICES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked: a model and workload on one shape of a device type, with what the person fixed."""
-
-    model: ModelSpec
-    train: TrainWorkload
-    device_type: DeviceType
-    shape: Shape
-    request: StrategyRequest = _ANYTHING
-    framework: Framework = TRIMTAB
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """``count`` strategies that broke one rule, with the first of them and its sentence."""
-
-    rule: str
-    sentence: str
-    strategy: Strategy | None
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
     """The legal strategies in a fixed order, and the refusals by rule in order of first use."""
 
@@ -66,8 +46,12 @@ class Space:
 
 
 def strategy_space(question: Question) -> Space:
-    """All legal strategies of a question; every refused one is counted under the rule that it breaks first."""
-    case = _case(question, Strategy(precision=question.train.precision))
+    """All legal strategies of a question; every refused one is counted under the rule that it breaks first.
+
+    It lists objects, with stage splits, for a trainer whose groups keep to nodes; ``grid.py`` enumerates all dimensions.
+    """
+    assert not question.framework.tensor_over_domain, "the answer is kept for all device types, so no rule may look at them"
+    case = question.case(Strategy(precision=question.train.precision))
     broken = first_broken(case, RuleScope.JOB)
     if broken is not None:
         return Space(legal=(), refusals=(Refusal(rule=broken.name, sentence=broken.sentence(case), strategy=None, count=1),))
@@ -78,39 +62,29 @@ def strategy_space(question: Question) -> Space:
 def _space(model: ModelSpec, train: TrainWorkload, shape: Shape, request: StrategyRequest, framework: Framework) -> Space:
     """The strategies of a question whose job rules hold: the other rules do not look at the device type."""
     question = Question(model=model, train=train, device_type=_ANY_DEVICE, shape=shape, request=request, framework=framework)
-    tally = _Tally()
+    tally = _Tally(question)
+    degrees = tuple(_degrees(question))
+    broken = _judged(question, degrees, RuleScope.DEGREES)
+    batches = [() if rule >= 0 else tuple(_batches(question, split)) for split, rule in zip(degrees, broken, strict=True)]
+    in_order = iter(_judged(question, [strategy for some in batches for strategy in some], RuleScope.BATCH))
     legal: list[Strategy] = []
-    for degrees in _degrees(question):
-        case = _case(question, degrees)
-        broken = first_broken(case, RuleScope.DEGREES)
-        if broken is not None:
-            tally.add(broken, case)
-            continue
-        for strategy in _batches(question, degrees):
-            case = _case(question, strategy)
-            broken = first_broken(case, RuleScope.BATCH)
-            if broken is None:
+    for split, refused, some in zip(degrees, broken, batches, strict=True):
+        if refused >= 0:
+            tally.add(RULES[refused], split)
+        for strategy in some:
+            position = next(in_order)
+            if position < 0:
                 legal.append(strategy)
             else:
-                tally.add(broken, case)
+                tally.add(RULES[position], strategy)
     return Space(legal=tuple(legal), refusals=tally.refusals())
 
 
-def divisors(number: int) -> tuple[int, ...]:
-    """All divisors in rising order."""
-    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
-    return tuple(sorted({*small, *(number // d for d in small)}))
-
-
-def _case(question: Question, strategy: Strategy) -> Case:
-    return Case(
-        model=question.model,
-        train=question.train,
-        strategy=strategy,
-        device_type=question.device_type,
-        shape=question.shape,
-        framework=question.framework,
-    )
+def _judged(question: Question, strategies: Sequence[Strategy], scope: RuleScope) -> list[int]:
+    """For each strategy the position of the first rule of the scope that it breaks, -1 where it breaks none."""
+    splits = tuple(strategy.stage_layers for strategy in strategies)
+    setting = replace(question.setting, stage_layers=splits)
+    return [int(position) for position in first_refusals(setting, StrategyTable.of(strategies), scope)]
 
 
 def _degrees(question: Question) -> Iterator[Strategy]:
@@ -190,13 +164,15 @@ def _micro_batches(per_rank: int, num_stages: int) -> tuple[int, ...]:
 class _Tally:
     """Counts refusals by rule and keeps the first example of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, question: Question) -> None:
+        self._question = question
         self._found: dict[str, Refusal] = {}
 
-    def add(self, rule: Rule, case: Case) -> None:
+    def add(self, rule: Rule, strategy: Strategy) -> None:
         known = self._found.get(rule.name)
         if known is None:
-            self._found[rule.name] = Refusal(rule=rule.name, sentence=rule.sentence(case), strategy=case.strategy, count=1)
+            sentence = rule.sentence(self._question.case(strategy))
+            self._found[rule.name] = Refusal(rule=rule.name, sentence=sentence, strategy=strategy, count=1)
         else:
             self._found[rule.name] = replace(known, count=known.count + 1)
 

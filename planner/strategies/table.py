@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TypeAlias
 
 import numpy as np
@@ -62,6 +63,19 @@ class StrategyTable:
         """The strategies at the positions ``which`` (indices or a mask of shape [N]), in that order."""
         return StrategyTable(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
 
+    def distinct(self, *names: str) -> tuple[StrategyTable, IntArray]:
+        """One strategy for each distinct combination of the named columns, and for each row which of them is its own.
+
+        What depends on these columns alone is computed for the smaller table and indexed with the second answer, shape [N].
+        """
+        code = np.zeros(len(self), dtype=np.int64)
+        for name in names:
+            column: IntArray = getattr(self, name)
+            code = dense(code * (int(column.max(initial=0)) + 1) + column)
+        first = np.zeros(int(code.max(initial=-1)) + 1, dtype=np.int64)
+        first[code[::-1]] = np.arange(len(self))[::-1]
+        return self.take(first), code
+
     def strategy(self, position: int) -> Strategy:
         """One of them."""
         row = {field.name: int(getattr(self, field.name)[position]) for field in fields(self)}
@@ -87,16 +101,33 @@ class StrategyTable:
     @classmethod
     def of(cls, strategies: Iterable[Strategy]) -> StrategyTable:
         """The table of some strategies, in their order; their ``stage_layers`` are left out."""
-        rows = [_row(strategy) for strategy in strategies]
-        columns = np.array(rows, dtype=np.int64).reshape(len(rows), len(fields(cls))).T
-        return cls(**{field.name: column for field, column in zip(fields(cls), columns, strict=True)})
+        rows = [_coded(strategy) for strategy in strategies]
+        columns = np.array(rows, dtype=np.int64).reshape(len(rows), len(_NAMES)).T
+        return cls(**dict(zip(_NAMES, columns, strict=True)))
 
 
-def _row(strategy: Strategy) -> tuple[int, ...]:
-    codes = {
-        "schedule": SCHEDULES.index(strategy.schedule),
-        "recompute": RECOMPUTES.index(strategy.recompute),
-        "offload": OFFLOADS.index(strategy.offload),
-        "precision": PRECISIONS.index(strategy.precision),
-    }
-    return tuple(int(codes.get(field.name, getattr(strategy, field.name))) for field in fields(StrategyTable))
+def dense(column: IntArray) -> IntArray:
+    """The values of a column, 0 or more, replaced by their ranks: 0, 1, 2 ... without gaps; shape [N]."""
+    top = int(column.max(initial=0))
+    if top > _MOST_RANKED:
+        return np.unique(column, return_inverse=True)[1].reshape(-1)
+    present = np.zeros(top + 1, dtype=np.bool_)
+    present[column] = True
+    return (np.cumsum(present) - 1)[column]
+
+
+_MOST_RANKED = 1 << 22
+"""Largest value for which a table of all values costs less than sorting."""
+_NAMES = tuple(field.name for field in fields(StrategyTable))
+_READ = attrgetter(*_NAMES)
+_CODES = {
+    _NAMES.index(name): {value: code for code, value in enumerate(order)}
+    for name, order in (("schedule", SCHEDULES), ("recompute", RECOMPUTES), ("offload", OFFLOADS), ("precision", PRECISIONS))
+}
+
+
+def _coded(strategy: Strategy) -> list[int]:
+    row = list(_READ(strategy))
+    for place, codes in _CODES.items():
+        row[place] = codes[row[place]]
+    return row

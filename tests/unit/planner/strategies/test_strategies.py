@@ -7,15 +7,17 @@ from itertools import product
 
 import pytest
 
+from planner.devices.catalogue import device_type
 from planner.models.counts import head_flops, layer_flops
 from planner.strategies import RULES, TRIMTAB, Case, Question, all_broken, divisors, stage_splits, strategy_space
-from planner.strategies.frameworks import framework
+from planner.strategies.frameworks import Framework
+from planner.strategies.profiles import framework
 from tests.support.planning import CPU_TYPE, H100, LLAMA_8B, tiny_model, tiny_translator, workload
 from trimtab.errors import SpecError
 from trimtab.inventory import DeviceType, Shape
 from trimtab.jobspec import StrategyRequest
-from trimtab.model import ModelSpec, PositionKind
-from trimtab.strategy import PipelineSchedule, Precision, Recompute, Strategy
+from trimtab.model import ExpertsSpec, ModelSpec, PositionKind
+from trimtab.strategy import Offload, PipelineSchedule, Precision, Recompute, Strategy
 from trimtab.workload import TrainWorkload
 
 
@@ -38,6 +40,7 @@ def case(
     train: TrainWorkload | None = None,
     k: int = 4,
     on: DeviceType = CPU_TYPE,
+    by: Framework = TRIMTAB,
 ) -> Case:
     return Case(
         model=model or tiny_model(),
@@ -45,13 +48,20 @@ def case(
         strategy=strategy,
         device_type=on,
         shape=Shape(num_nodes=1, devices_per_node=k),
-        framework=TRIMTAB,
+        framework=by,
     )
+
+
+def moe(num_experts: int = 8, width: int = 32) -> ModelSpec:
+    """The tiny model with experts in every layer."""
+    stack = tiny_model().stacks[0]
+    block = replace(stack.feed_forward, hidden_size=width, experts=ExpertsSpec(num_experts=num_experts, top_k=2))
+    return replace(tiny_model(), stacks=(replace(stack, feed_forward=block),))
 
 
 GOOD = Strategy(dp=2, tp=2, micro_batch=2, num_micro_batches=4)
 BROKEN = {
-    "precision-on-device": case(GOOD, train=workload(precision=Precision.FP8)),
+    "precision-on-device": case(replace(GOOD, precision=Precision.FP8), train=workload(precision=Precision.FP8)),
     "framework-builds-model": case(
         GOOD,
         model=replace(
@@ -94,6 +104,31 @@ BROKEN = {
     "data-ranks-have-samples": case(Strategy(dp=4, micro_batch=4), train=workload(global_batch=18)),
     "micro-batches-fill-global-batch": case(Strategy(dp=4, micro_batch=3)),
     "pipeline-has-micro-batches": case(Strategy(pp=4, micro_batch=8, num_micro_batches=2)),
+    "framework-runs-on-device": case(GOOD, by=framework("megatron")),
+    "devices-make-slices": case(GOOD, on=device_type("TPU-v4"), k=6, by=framework("maxtext")),
+    "tensor-divides-vocabulary": case(GOOD, model=tiny_model(vocab_size=511), by=framework("maxtext")),
+    "groups-fill-slices": case(Strategy(cp=8, tp=2), on=device_type("TPU-v5e"), k=8, by=framework("maxtext")),
+    "context-divides-sequence": case(Strategy(cp=4, micro_batch=16), train=workload(sequence_length=68)),
+    "schedule-needs-pipeline": case(replace(GOOD, schedule=PipelineSchedule.GPIPE)),
+    "virtual-stages-fit-schedule": case(Strategy(pp=2, dp=2, schedule=PipelineSchedule.INTERLEAVED, micro_batch=4)),
+    "virtual-stages-shorten": case(
+        Strategy(pp=2, dp=2, virtual_stages=3, schedule=PipelineSchedule.INTERLEAVED), model=tiny_model(num_layers=8)
+    ),
+    "layers-divide-stages": case(Strategy(pp=4, micro_batch=16), model=tiny_model(num_layers=6), by=framework("maxtext")),
+    "experts-divide": case(Strategy(dp=4, ep=3, micro_batch=4), model=moe()),
+    "expert-tensor-divides": case(replace(GOOD, etp=4), model=moe()),
+    "experts-fill-ranks": case(Strategy(dp=4, ep=8, micro_batch=4), model=moe()),
+    "interleaved-fills-rounds": case(
+        Strategy(pp=4, virtual_stages=2, schedule=PipelineSchedule.INTERLEAVED, num_micro_batches=6),
+        train=workload(global_batch=6),
+    ),
+    "offload-needs-host-memory": case(replace(GOOD, offload=Offload.OPTIMIZER)),
+    "one-framework-runs-all": case(
+        # ZeRO-3 beside a pipeline is trimtab's, torchtitan's and MaxText's; float16 is run by the others
+        Strategy(fsdp=2, zero_stage=3, pp=2, num_micro_batches=8, precision=Precision.FP16),
+        on=H100,
+        by=framework("any"),
+    ),
 }
 
 
@@ -131,8 +166,8 @@ def test_unsupported_things_are_named() -> None:
 
 
 def test_unknown_framework() -> None:
-    with pytest.raises(SpecError, match="allowed: trimtab"):
-        framework("megatron")
+    with pytest.raises(SpecError, match=r"allowed: any, composer-fsdp, .*, trimtab"):
+        framework("horovod")
 
 
 def naive(asked: Question) -> set[Strategy]:
