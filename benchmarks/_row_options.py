@@ -53,6 +53,7 @@ _RECOMPUTES = {
 _MICRO_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _TPU_NETWORK = 6.25e9
 _DEFAULT_NETWORK = 25e9
+_HOST_LINK = 25e9
 _GIB = float(1 << 30)
 
 
@@ -213,6 +214,7 @@ def place_of(row: RowInput, precision: Precision, *, hardware: HardwareFacts | N
         memory_bandwidth=single((facts.hbm_gbs or 2039.0) * 1e9),
         link=single(link),
         network=single(network),
+        host_link=single(_HOST_LINK),
         domain=single(domain),
         devices_per_node=single(per_node),
         is_tpu=single(facts.is_tpu),

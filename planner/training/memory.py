@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.strategies.table import OFFLOADS, RECOMPUTES, SCHEDULES
+from planner.training.activations import layer_kept, own_sequence
 from planner.training.compute import Cut
-from planner.training.layers import LayerArrays
 from planner.training.places import Array
 from planner.training.step import Question, cut_of
 from trimtab.strategy import Offload, PipelineSchedule, Recompute
@@ -118,45 +118,13 @@ def _layers_of(question: Question, *, last: bool) -> Array:
     return np.where(table.pp > 1, np.maximum(1.0, question.stage_layers - odd), total)
 
 
-def layer_kept(layers: LayerArrays, cut: Cut, question: Question) -> Array:
-    """Bytes that one layer keeps for its backward pass without recompute, [K, N], with fused attention or with written scores.
-
-    ``entry`` is the width of what enters a product: 1 byte where products are done in 8 bits or fewer and their inputs are kept
-    so.
-    """
-    tokens, tp, stream = cut.tokens, cut.tp, cut.stream
-    half = cut.width
-    low = cut.is_low * question.habits.keeps_low
-    entry = half - low
-    residual = tokens * (half + entry) * layers.num_norms * layers.hidden / stream
-    scored = half * (layers.queries + layers.keys + layers.values) + entry * layers.outputs
-    heads = tokens / tp * (scored + 4.0 * layers.num_heads)
-    latent = tokens * half * 2.0 * layers.latent
-    columns = tokens * (half * (layers.matrices - 1.0) + entry) / tp
-    is_moe = layers.is_moe > 0
-    block = columns * np.where(is_moe, layers.shared_columns, layers.columns)
-    copies = tokens * layers.top_k / cut.expert_tp_tokens
-    inner = (half * (layers.matrices - 1.0) + entry) * layers.columns / cut.expert_tp
-    routed = copies * ((half + entry) * layers.hidden + inner)
-    router = 4.0 * layers.num_experts * tokens / stream
-    cross = layers.has_cross * (tokens / tp * half * 2.0 * layers.queries)
-    fused = residual + heads + latent + block + np.where(is_moe, routed + router, 0.0) + cross
-    scores = np.where(question.habits.fused_attention > 0, 0.0, 5.0 * tokens * layers.num_heads / tp * _sequence(layers, cut))
-    masks = np.where(question.habits.fused_attention > 0, 0.0, tokens * (2.0 * layers.hidden / stream))
-    return fused + scores + masks
-
-
-def _sequence(layers: LayerArrays, cut: Cut) -> Array:
-    return np.where(layers.fixed_tokens > 0, layers.fixed_tokens, cut.sequence)
-
-
 def _activations(question: Question, cut: Cut, *, last: bool) -> Array:
     table, layers = question.table, question.model.layers
     count = layers.num_layers
-    whole = layer_kept(layers, cut, question)
+    whole = layer_kept(layers, cut, question.habits)
     entry = cut.tokens * cut.width * layers.hidden / cut.stream
     scores = np.where(
-        question.habits.fused_attention > 0, 0.0, 5.0 * cut.tokens * layers.num_heads / cut.tp * _sequence(layers, cut)
+        question.habits.fused_attention > 0, 0.0, 5.0 * cut.tokens * layers.num_heads / cut.tp * own_sequence(layers, cut)
     )
     some = np.where(question.habits.fused_attention > 0, whole * (1.0 - question.habits.selective_drop), whole - scores)
     kept = np.where(table.recompute == _FULL, entry, np.where(table.recompute == _SELECTIVE, some, whole))

@@ -36,7 +36,8 @@ class PlaceArrays:
     """Places of strategies; shape [M] (1, or one per strategy), ``peak`` [number of precisions, M].
 
     ``peak`` in FLOP/s by precision, ``half_peak`` that of 16-bit arithmetic (attention stays there); bandwidths in bytes/s of one
-    device, one way. A ``domain`` is what the links join: an NVLink domain, a TPU slice, a node. Beyond it is the network.
+    device, one way. ``host_link`` leads to the host's memory.
+    A ``domain`` is what the links join: an NVLink domain, a TPU slice, a node. Beyond it is the network.
     """
 
     peak: Array
@@ -45,6 +46,7 @@ class PlaceArrays:
     memory_bandwidth: Array
     link: Array
     network: Array
+    host_link: Array
     domain: Array
     devices_per_node: Array
     is_tpu: Array
@@ -81,6 +83,7 @@ def place_arrays(
         memory_bandwidth=single(device.memory_bandwidth_bytes_per_s),
         link=single(_link_bandwidth(wires, device.torus)),
         network=single(outside.bandwidth_bytes_per_s),
+        host_link=single(_host_link(device)),
         domain=single(size),
         devices_per_node=single(devices_per_node),
         is_tpu=single(device.kind is DeviceKind.TPU),
@@ -92,6 +95,11 @@ def joined_places(places: Sequence[PlaceArrays]) -> PlaceArrays:
     return PlaceArrays(
         **{field.name: np.concatenate([getattr(place, field.name) for place in places], axis=-1) for field in fields(PlaceArrays)}
     )
+
+
+def _host_link(device: DeviceType) -> float:
+    known = device.storage.host_link_bytes_per_s if device.storage is not None else None
+    return known or _UNNAMED.bandwidth_bytes_per_s
 
 
 def _link_bandwidth(link: Link, torus: Torus | None) -> float:

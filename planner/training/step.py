@@ -10,19 +10,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.strategies.table import PRECISIONS, RECOMPUTES, SCHEDULES, StrategyTable
+from planner.strategies.table import OFFLOADS, PRECISIONS, RECOMPUTES, SCHEDULES, StrategyTable
+from planner.training.activations import layer_kept
 from planner.training.compute import Cut, LayerTime, layer_time
 from planner.training.groups import RankSet, Wires, exchange_s, gather_s, group, reduce_s, send_s
 from planner.training.habits import HabitArrays
 from planner.training.knobs import Knobs
 from planner.training.layers import ModelArrays
 from planner.training.places import Array, PlaceArrays
-from trimtab.strategy import PipelineSchedule, Precision, Recompute
+from trimtab.strategy import Offload, PipelineSchedule, Precision, Recompute
 
 _WIDTH = np.array([{Precision.FP64: 8.0, Precision.FP32: 4.0, Precision.TF32: 4.0}.get(p, 2.0) for p in PRECISIONS])
 _LOW = np.array([float(p in (Precision.FP8, Precision.MXFP8, Precision.NVFP4)) for p in PRECISIONS])
 _FULL, _SELECTIVE = RECOMPUTES.index(Recompute.FULL), RECOMPUTES.index(Recompute.SELECTIVE)
 _ZERO_BUBBLE = SCHEDULES.index(PipelineSchedule.ZERO_BUBBLE)
+_ACTIVATIONS_AWAY, _STATE_AWAY = OFFLOADS.index(Offload.ACTIVATIONS), OFFLOADS.index(Offload.OPTIMIZER)
+_HOST_MEMORY = 25e9
+"""Bytes per second of host memory for one device's share of an optimizer that runs there: 200 GB/s for eight devices
+(assumed).
+"""
 _BUCKET_BYTES = 160e6
 """Gradients travel in buckets of about this size: 40 million fp32 parameters (Megatron-LM) or 25 to 200 MB (FSDP, DeepSpeed)."""
 
@@ -127,8 +133,10 @@ def slot_time(question: Question) -> Slot:
     host = (2.5 + full) * (count * (knobs.host_s + held * knobs.expert_host_s)).sum(axis=0)
     tensor, context, expert = ((2.0 + full) * part * stage for part in layer_exchanges(question, cut).over(count))
     fixed = np.where(place.is_tpu > 0, 0.0, knobs.micro_batch_s) + _slot_s(question)
+    kept = _kept_away_s(question, cut) * stage
     one = _soft_max(compute, host) * stage + tensor + context + expert + _adding_s(question) + fixed
     shard = _shard_s(question)
+    one = np.maximum(one, kept)
     exposed = np.maximum(one, shard) - one + knobs.shard_interference * np.minimum(one, shard)
     before, after = _ends_s(question, cut)
     return Slot(
@@ -169,6 +177,19 @@ def step_time(question: Question) -> StepTime:
     }
     parts = {name: slow * seconds for name, seconds in parts.items()}
     return StepTime(step_s=sum(parts.values(), np.zeros_like(whole)), **parts)
+
+
+def _kept_away_s(question: Question, cut: Cut) -> Array:
+    """Seconds of sending the activations of all layers to the host's memory and back, beside the computation.
+
+    XLA offloads chosen tensors of its own and schedules them behind the computation: nothing is counted on a TPU.
+    """
+    layers, place, table = question.model.layers, question.place, question.table
+    away = (table.offload == _ACTIVATIONS_AWAY) & (table.recompute != _FULL) & (place.is_tpu == 0)
+    if not away.any():
+        return np.zeros(len(table))
+    moved = 2.0 * (layers.num_layers * layer_kept(layers, cut, question.habits)).sum(axis=0) / place.host_link
+    return np.where(away, moved, 0.0)
 
 
 def _adding_s(question: Question) -> Array:
@@ -305,14 +326,16 @@ def reduce_exposed_s(question: Question, backward: Array) -> Array:
 
 
 def update_s(question: Question) -> Array:
-    """Seconds of the optimizer: parameters, gradients and two moments pass through memory."""
+    """Seconds of the optimizer: parameters, gradients and two moments pass through memory, on the device or in the host."""
     table, place, knobs = question.table, question.place, question.knobs
     dense, experts = stage_parameters(question)
     shards = np.where(table.zero_stage > 0, table.fsdp * table.cp.astype(np.float64), 1.0)
-    own = dense / shards + experts / np.where(
-        table.zero_stage > 0, np.maximum(1.0, shards * table.tp / (table.ep * table.etp)), 1.0
-    )
-    return own * knobs.update_passes * 4.0 / (place.memory_bandwidth * knobs.memory_share)
+    spread = np.where(table.zero_stage > 0, np.maximum(1.0, shards * table.tp / (table.ep * table.etp)), 1.0)
+    own = dense / shards + experts / spread
+    moved = own * knobs.update_passes * 4.0
+    sent = own * (question.habits.gradient_bytes + question.habits.gather_bytes) / place.host_link
+    here = moved / (place.memory_bandwidth * knobs.memory_share)
+    return np.asarray(np.where(table.offload == _STATE_AWAY, sent + moved / _HOST_MEMORY, here))
 
 
 def _sends_s(question: Question, cut: Cut) -> Array:

@@ -15,7 +15,7 @@ from planner.training.places import PlaceArrays, place_arrays
 from planner.training.profiles import PROFILES, profile_of
 from tests.support.planning import LLAMA_8B, tiny_translator
 from trimtab.model import ExpertsSpec, FeedForwardSpec, LatentSpec, ModelSpec
-from trimtab.strategy import PipelineSchedule, Precision, Recompute, Strategy
+from trimtab.strategy import Offload, PipelineSchedule, Precision, Recompute, Strategy
 
 H100 = "H100-SXM5-80GB"
 BASE = Strategy(fsdp=8, zero_stage=3, tp=2, sequence_parallel=True, num_micro_batches=4, precision=Precision.BF16)
@@ -162,3 +162,12 @@ def test_stages_follow_the_order_of_the_stacks() -> None:
     assert peak(piped, model=model) != pytest.approx(peak(piped, model=swapped))
     mixed = replace(model, stacks=(dense, replace(routed, alternates=True)))
     assert peak(piped, model=mixed) < peak(piped, model=model)
+
+
+def test_offload_saves_memory_and_costs_time() -> None:
+    tight = replace(BASE, fsdp=4, zero_stage=3, num_micro_batches=1)
+    for offload in (Offload.OPTIMIZER, Offload.ACTIVATIONS):
+        away = replace(tight, offload=offload)
+        assert peak(away) < peak(tight)
+        assert step_s(away) >= step_s(tight)
+    assert step_s(replace(tight, offload=Offload.OPTIMIZER)) > step_s(tight)
