@@ -17,15 +17,16 @@ from planner.candidates.predict import (
     shares,
     survey_shape,
 )
+from planner.candidates.searched import search_shape
 from planner.candidates.shapes import Site, sites
 from planner.costs import DeviceContext
 from planner.placement.occupancy import PoolSlots
-from planner.strategies.frameworks import TRIMTAB
+from planner.strategies import TRIMTAB, framework
 from planner.strategies.question import Question
 from trimtab.estimate import Constant, Estimate, Origin
 from trimtab.ids import DeviceTypeName, PoolId
 from trimtab.inventory import Inventory, Offer, Pool, ProbeReport, Shape
-from trimtab.jobspec import CheckpointPolicy, JobKind, JobSpec
+from trimtab.jobspec import CheckpointPolicy, JobKind, JobSpec, Trainer
 from trimtab.plan import Candidate, FitVerdict, PlanRequest, Rejection, RejectionReason, TimePart
 from trimtab.strategy import Strategy
 
@@ -104,7 +105,9 @@ class Generator:
     def _results(self, spec: JobSpec, found: Sequence[Site]) -> Mapping[tuple[PoolId, Shape], ShapeResult]:
         """What each shape of each pool offers for a training job; remembered by all that the predictions depend on."""
         places = tuple(dict.fromkeys((site.slots.pool.id, shape) for site in found for shape in site.shapes))
-        key = (spec.model, spec.train, spec.strategy, places)
+        key = (spec.model, spec.train, spec.framework, spec.strategy, places)
+        if key not in self._known and spec.framework is not Trainer.TRIMTAB:
+            self._known[key] = {place: search_shape(*self._asked(spec, *place)) for place in places}
         if key not in self._known:
             surveyed = [self._survey(spec, *place) for place in places]
             most = shares([len(entry.fitting) for entry in surveyed], MAX_PREDICTED, MIN_PREDICTED_PER_SHAPE)
@@ -114,6 +117,9 @@ class Generator:
         return self._known[key]
 
     def _survey(self, spec: JobSpec, pool_id: PoolId, shape: Shape) -> Surveyed:
+        return survey_shape(*self._asked(spec, pool_id, shape))
+
+    def _asked(self, spec: JobSpec, pool_id: PoolId, shape: Shape) -> tuple[Question, DeviceContext]:
         assert spec.model is not None
         assert spec.train is not None
         context = self.context(self._inventory.pool(pool_id), shape)
@@ -123,9 +129,9 @@ class Generator:
             device_type=context.device_type,
             shape=shape,
             request=spec.strategy,
-            framework=TRIMTAB,
+            framework=framework(str(spec.framework)),
         )
-        return survey_shape(question, context)
+        return question, context
 
 
 def train_candidate(request: PlanRequest, offer: Offer, *, shape: Shape, judged: Judged) -> Scored:

@@ -136,7 +136,7 @@ def slot_time(question: Question) -> Slot:
     kept = _kept_away_s(question, cut) * stage
     one = _soft_max(compute, host) * stage + tensor + context + expert + _adding_s(question) + fixed
     shard = _shard_s(question)
-    one = np.maximum(one, kept)
+    one = np.maximum(one, kept) + knobs.shard_interference * np.minimum(one, kept)
     exposed = np.maximum(one, shard) - one + knobs.shard_interference * np.minimum(one, shard)
     before, after = _ends_s(question, cut)
     return Slot(
@@ -211,7 +211,8 @@ def layer_exchanges(question: Question, cut: Cut) -> Exchanges:
         reduce_s(stream, columns, wires_of(question)),
     )
     dense_blocks = np.where(layers.is_moe > 0, np.where(table.etp > 1, 1.0 + layers.top_k, 1.0), 2.0) + layers.has_cross
-    tensor = np.where(tp > 1, parts * knobs.tensor_exposed + knobs.meeting_s, 0.0) * dense_blocks
+    shown = np.where(columns.outside > 1, 1.0, knobs.tensor_exposed)
+    tensor = np.where(tp > 1, parts * shown + knobs.meeting_s, 0.0) * dense_blocks
     heads = (layers.keys + layers.values) * cut.tokens * cp / tp * cut.width
     context = np.where(cp > 1, gather_s(heads, group(cp, tp, place), wires_of(question)), 0.0) * 1.5 * knobs.context_exposed
     ep = table.ep.astype(np.float64)
@@ -222,8 +223,8 @@ def layer_exchanges(question: Question, cut: Cut) -> Exchanges:
         copies, members, wires_of(question), outer_share=np.where(question.habits.sends_copies_once > 0, once, 1.0)
     )
     hidden = (question.habits.hides_experts > 0) & (table.virtual_stages > 1)
-    shown = np.where(hidden, knobs.expert_hidden, knobs.expert_exposed)
-    expert = np.where(ep > 1, scattered, 0.0) * layers.is_moe * shown
+    left = np.where(hidden, knobs.expert_hidden, knobs.expert_exposed)
+    expert = np.where(ep > 1, scattered, 0.0) * layers.is_moe * left
     real = layers.num_layers > 0
     return Exchanges(tensor=np.where(real, tensor, 0.0), context=np.where(real, context, 0.0), expert=np.where(real, expert, 0.0))
 
