@@ -87,7 +87,10 @@ class FittedConstants:
         used = [(name, value, Origin.PUBLISHED) for name, value in self.shared.items()]
         used += [(f"{framework} {name}", value, Origin.PUBLISHED) for name, value in self.framework(framework).items()]
         used += [(f"{device_type} {precision} {name}", value, origin) for name, value in device.items()]
-        return tuple(Constant(name=name, value=value, origin=kind, source=self.source) for name, value, kind in used)
+        return tuple(
+            Constant(name=f"{name}, {self.quantities[name.split()[-1]].unit}", value=value, origin=kind, source=self.source)
+            for name, value, kind in used
+        )
 
 
 @cache

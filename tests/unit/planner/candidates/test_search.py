@@ -60,7 +60,7 @@ def test_the_best_are_those_of_a_full_search(model: ModelSpec, device: str, num_
     found = search_grid(asked, where, num_kept=10)
     assert found is not None
     assert found.num_legal == len(table)
-    assert found.num_timed <= len(table)
+    assert found.num_timed <= 2 * len(table)
     assert np.allclose(found.evaluated.time.step_s, expected, rtol=1e-12)
     assert where.fits(job, found.best).all()
 
