@@ -15,7 +15,6 @@ from trimtab.errors import SpecError
 from trimtab.strategy import Strategy
 
 SLOW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
-JOB = {"kind": "train", "name": "a-job", "model": "tiny"}
 NUM_LAYERS = 8
 
 
@@ -31,7 +30,8 @@ def shown(found: Export) -> tuple[Any, ...]:
 
 def cases(strategy: Strategy, model: Any) -> ExportCase:
     """The case with a job file, so that every target has what it needs."""
-    return case(strategy, model=model, job=JOB)
+    workload = {"global_batch": strategy.global_batch, "precision": str(strategy.precision)}
+    return case(strategy, model=model, job={"kind": "train", "name": "a-job", "model": "tiny", "workload": workload})
 
 
 def outcome(strategy: Strategy, model: Any, target: ExportTarget) -> Export | None:
