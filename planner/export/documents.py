@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from planner.export.types import NODE_RANK, ExportFile, Launch
 
+_PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_YAML_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 MADE_BY = "Made by trimtab export."
 
 
@@ -28,7 +31,7 @@ def _toml_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[str
     plain = {key: value for key, value in table.items() if not isinstance(value, Mapping) and value is not None}
     if path and plain:
         lines += ["", f"[{'.'.join(path)}]"]
-    lines += [f"{key} = {json.dumps(value, allow_nan=False)}" for key, value in plain.items()]
+    lines += [f"{key} = {_value(value)}" for key, value in plain.items()]
     for key, value in table.items():
         if isinstance(value, Mapping):
             _toml_table(value, (*path, key), lines)
@@ -43,18 +46,25 @@ def to_yaml(tree: Mapping[str, Any], *, comment: str = MADE_BY) -> str:
 
 def _yaml_mapping(tree: Mapping[str, Any], depth: int, lines: list[str]) -> None:
     for key, value in tree.items():
-        head = "  " * depth + (key if key.replace("_", "").replace("-", "").isalnum() and key[0].isalpha() else json.dumps(key))
+        plain = _PLAIN_KEY.fullmatch(key) and key.lower() not in _YAML_WORDS
+        head = "  " * depth + (key if plain else _value(key))
         if isinstance(value, Mapping) and value:
             lines.append(f"{head}:")
             _yaml_mapping(value, depth + 1, lines)
         else:
-            lines.append(f"{head}: {_yaml_value(value)}")
+            lines.append(f"{head}: {_value(value) if not isinstance(value, Mapping) else '{}'}")
 
 
-def _yaml_value(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False)
-    # YAML 1.1 reads a number with an exponent as one only where it has a point.
-    return text.replace("e", ".0e", 1) if isinstance(value, float) and "e" in text and "." not in text else text
+def _value(value: Any) -> str:
+    """A scalar or a list as JSON that TOML and YAML read alike: they know no surrogates, and one of them no bare DEL."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    if not isinstance(value, str):
+        text = json.dumps(value, allow_nan=False)
+        # YAML 1.1 reads a number with an exponent as one only where it has a point.
+        return text.replace("e", ".0e", 1) if isinstance(value, float) and "e" in text and "." not in text else text
+    parts = (f"\\U{ord(c):08x}" if ord(c) > 0xFFFF or c == "\x7f" else json.dumps(c)[1:-1] for c in value)
+    return f'"{"".join(parts)}"'
 
 
 def start_script(launch: Launch, num_nodes: int) -> ExportFile:

@@ -14,6 +14,7 @@ from planner.export.types import Dimension, ExportCase, ExportFile, ExportTarget
 from trimtab.strategy import Offload, PipelineSchedule, Precision, Recompute
 from trimtab.workload import OptimizerKind
 
+_SEED = 1234  # Megatron's own default
 _SHARDED = {2: "optim_grads", 3: "optim_grads_params"}
 _RECOMPUTE = {
     Recompute.NONE: (),
@@ -134,7 +135,7 @@ def _training(case: ExportCase) -> list[str]:
         *("--micro-batch-size", str(s.micro_batch)),
         *("--global-batch-size", str(s.global_batch)),
         *("--train-iters", str(train.num_steps)),
-        *("--seed", str(train.seed or 1234)),
+        *("--seed", str(train.seed or _SEED)),
         *("--clip-grad", f"{optimizer.clip_norm:g}"),
         *("--lr", f"{optimizer.learning_rate:g}"),
         *("--min-lr", f"{optimizer.learning_rate * optimizer.final_learning_rate_frac:g}"),
@@ -185,6 +186,12 @@ def _offload_limit(case: ExportCase) -> str:
         return "activations offload"
     sharded = s.zero_stage != 1
     return f"optimizer offload with ZeRO stage {s.zero_stage}" if s.offload is Offload.OPTIMIZER and sharded else ""
+
+
+def _remarks(case: ExportCase) -> tuple[str, ...]:
+    data = "data and tokenizer are yours: add --data-path and --tokenizer-type, or --mock-data"
+    seed = () if case.train.seed else (f"seed 0 is {_SEED} there, where it has to be above 0",)
+    return (data, *seed)
 
 
 _DATA = ("--global-batch-size", "--micro-batch-size")
@@ -258,6 +265,6 @@ MEGATRON = TargetRules(
     version="Megatron-LM core_v0.16.1",
     rules=_RULES,
     beyond=lambda case: beyond_gpt(case.model),
-    remarks=lambda _case: ("data and tokenizer are yours: add --data-path and --tokenizer-type, or --mock-data",),
+    remarks=_remarks,
     write=_write,
 )

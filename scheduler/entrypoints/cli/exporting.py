@@ -155,7 +155,7 @@ def _devices(candidate: Candidate, inventory: Inventory | None) -> tuple[DeviceK
 def _absolute(tree: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The job with the paths that its file gives relative to itself made absolute."""
     changed = dict(tree)
-    for section, key in (("model", "config"), ("data", "paths")):
+    for section, key in (("model", "config"), ("model", "document"), ("data", "paths")):
         part = changed.get(section)
         if isinstance(part, dict) and key in part:
             value = part[key]
