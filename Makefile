@@ -3,7 +3,7 @@
 
 VENV ?= .venv
 PULP ?= 3
-SETS ?= dev runtime
+SETS ?= dev runtime peers
 PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -23,7 +23,7 @@ python:
 		echo "No Python 3.11, 3.12 or 3.13 found on the path. On Debian: apt install python3 python3-venv."; \
 		echo "Elsewhere name one: make env PYTHON=/path/to/python3.11"; exit 1; fi
 
-env: python  ## make .venv with all that tests and benchmarks need (SETS="dev" leaves torch out)
+env: python  ## make .venv with all that tests and benchmarks need (SETS="dev" leaves torch out, "dev runtime" other trainers)
 	@$(PYTHON) tools/setup_env.py --venv $(VENV) --pulp $(PULP) --sets $(SETS)
 
 env-base: python

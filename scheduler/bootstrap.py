@@ -12,23 +12,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from scheduler.adapters.prices.file import FilePrices
 from scheduler.adapters.probes.folder import ProbeFolder
 from scheduler.config import Home, Settings
 from trimtab.files import write_atomically
 from trimtab.fingerprint import node_facts
-from trimtab.inventory import DeviceType, Inventory, ProbeReport
+from trimtab.inventory import DeviceKind, DeviceType, Inventory, ProbeReport
 from trimtab.jobspec import JobSpec
 from trimtab.plan import Candidate, Plan, PlanningProblem
 from trimtab.prices import PriceBook
 from trimtab.processes import boot_id
 
 if TYPE_CHECKING:
+    from planner.export import Export
     from scheduler.adapters.devices.own import Change, Entries
     from scheduler.adapters.local.machine import LocalMachine
     from scheduler.service.control import ControlPlane
+
+    Exported: TypeAlias = Export
+    """What ``export_here`` gives, for those who may not import the planner."""
 
 _KEY_BYTES = 32
 
@@ -48,6 +52,47 @@ def estimate_here(spec: JobSpec, inventory: Inventory, probes: Sequence[ProbeRep
     from planner.api import estimate
 
     return estimate(spec, inventory, probes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOrder:
+    """What is to be exported for ``target``: the candidate of a training job, with the job as its file says it.
+
+    ``device_types`` are names that target ``trimtab`` is fixed to; ranks meet at ``main_address``:``main_port``.
+    """
+
+    target: str
+    spec: JobSpec
+    candidate: Candidate
+    job: Mapping[str, Any]
+    device_kind: DeviceKind
+    device_types: tuple[str, ...]
+    main_address: str
+    main_port: int
+    script: str
+
+
+def export_here(order: ExportOrder) -> Exported:
+    """Write a plan for another trainer, in this process. Raises SpecError naming what the target cannot express."""
+    from planner.export import ExportCase, ExportTarget, export
+
+    spec, candidate = order.spec, order.candidate
+    if spec.model is None or spec.train is None or candidate.strategy is None:
+        raise ValueError("only a training job has a strategy")
+    case = ExportCase(
+        name=spec.name,
+        model=spec.model,
+        train=spec.train,
+        strategy=candidate.strategy,
+        shape=candidate.shape,
+        device_kind=order.device_kind,
+        main_address=order.main_address,
+        main_port=order.main_port,
+        script=order.script,
+        job=order.job,
+        types=order.device_types,
+    )
+    return export(case, ExportTarget(order.target))
 
 
 def device_entries(settings: Settings, *, now: datetime) -> Entries:

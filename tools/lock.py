@@ -3,8 +3,10 @@
 Run as `make lock`. For each Python and each line of PuLP that works there, three sets are resolved for Linux and
 macOS at once: `dev` (all that tests and benchmarks need), `base` (what the product imports) and `build`; and for
 each Python `runtime` (torch as the index ships it) and `runtime-cpu` (the same without torch and its CUDA
-libraries, for machines whose index offers a CPU build). `base`, `build` and `runtime` are held to the versions of
-`dev`, so that any two sets can be installed into one environment.
+libraries, for machines whose index offers a CPU build). On top of `runtime` comes `peers` (other trainers, for the
+contract tests), without torch itself, and `peers-cpu`, also without torchvision, which has CPU builds of its own.
+`base`, `build` and `runtime` are held to the versions of `dev`, and `peers` to both, so that any sets can be installed
+into one environment.
 
 The resolver is uv; nothing but this script uses it. What it writes names no index, so that each machine takes
 the files from the index that its own pip is configured for, and the hashes decide whether they are the right ones.
@@ -27,6 +29,8 @@ LOCKS = SOURCES / "lock"
 PULP_LINES: dict[str, tuple[str, ...]] = {"3.11": ("3",), "3.12": ("3", "4"), "3.13": ("3", "4")}
 PULP_CONSTRAINTS = {"3": "pulp>=3.3.2,<4", "4": "pulp>=4,<5"}
 CUDA_ONLY = re.compile(r"^(torch|triton|cuda-\w+|nvidia-(?!ml-py)[\w-]+)$")
+CUDA_LINKED = re.compile(r"^torchvision$")
+SOURCE_ONLY = ("deepspeed",)
 PLATFORMS = (("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64"))
 HEADER = "# Made by `make lock` from requirements/*.in. Do not edit.\n"
 
@@ -49,10 +53,19 @@ def main() -> int:
         write(runtime, blocks)
         runtime_cpu = LOCKS / f"runtime-cpu-py{python}.txt"
         write(runtime_cpu, [block for block in blocks if not CUDA_ONLY.match(name_of(block))])
-        wanted |= {build, runtime, runtime_cpu}
+        wanted |= {build, runtime, runtime_cpu, *write_peers(python, [pins, runtime])}
     for stale in set(LOCKS.glob("*.txt")) - wanted:
         stale.unlink()
     return 0
+
+
+def write_peers(python: str, pins: list[str | Path]) -> tuple[Path, Path]:
+    """The two locks of `peers` for one Python; torch and its libraries are those of `runtime`, so they are not named."""
+    peers, peers_cpu = LOCKS / f"peers-py{python}.txt", LOCKS / f"peers-cpu-py{python}.txt"
+    blocks = [block for block in resolve("peers", python, pins) if not CUDA_ONLY.match(name_of(block))]
+    write(peers, blocks)
+    write(peers_cpu, [block for block in blocks if not CUDA_LINKED.match(name_of(block))])
+    return peers, peers_cpu
 
 
 def resolve(source: str, python: str, constraints: list[str | Path]) -> list[str]:
@@ -61,6 +74,7 @@ def resolve(source: str, python: str, constraints: list[str | Path]) -> list[str
         command = [uv(), "pip", "compile", str(SOURCES / f"{source}.in"), "--universal", "--quiet"]
         command += ["--python-version", python, "--generate-hashes", "--no-emit-index-url", "--no-annotate"]
         command += ["--no-header", "--no-config", "--only-binary", ":all:"]
+        command += [part for name in SOURCE_ONLY for part in ("--no-binary", name)]
         for num, constraint in enumerate(constraints):
             path = constraint if isinstance(constraint, Path) else Path(scratch) / f"{num}.txt"
             if not isinstance(constraint, Path):

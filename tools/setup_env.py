@@ -6,7 +6,8 @@ that went in, makes the second run a matter of milliseconds.
 
 torch (set `runtime`) is large. Where no NVIDIA GPU is found, pip is asked whether the machine's index offers a CPU
 build of the locked version; its hash is not in the lock, because only that index knows it, so this one wheel is
-taken on the word of the index and the script says so. Otherwise the locked wheel is installed.
+taken on the word of the index and the script says so. Otherwise the locked wheel is installed. The set `peers` (other
+trainers, for the contract tests) stands on `runtime`: beside a CPU build of torch goes the CPU build of torchvision.
 """
 
 from __future__ import annotations
@@ -21,19 +22,24 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements" / "lock"
 SUPPORTED = ((3, 11), (3, 12), (3, 13))
-SETS = ("base", "dev", "runtime")
+SETS = ("base", "dev", "runtime", "peers")
 STAMP_NAME = "trimtab-env.json"
 STAMP_FORMAT = 1
 TORCH_DISK_BYTES = 5_400_000_000
 TORCH_NOTE = "about 3 GB to download, 5.4 GB on disk"
 TORCH_CPU_NOTE = "about 0.2 GB to download, 0.9 GB on disk"
 INDEX_QUESTION_TIMEOUT_S = 30
+PEERS_NOTE = "other trainers, for the contract tests: about 0.2 GB to download, 0.6 GB on disk"
+SOURCE_ONLY = ("deepspeed",)
+"""Packages that are published as a source archive alone. Their build scripts run without a compiler and without a GPU."""
+SOURCE_ENVIRONMENT = {"DS_BUILD_OPS": "0", "DS_ACCELERATOR": "cpu"}
 
 
 class SetupError(Exception):
@@ -110,6 +116,8 @@ def make_env(venv: Path, *, sets: list[str], pulp: str, torch: str, editable: bo
             install_project(venv)
         elif name.startswith("runtime"):
             install_runtime(venv, torch=torch)
+        elif name.startswith("peers"):
+            install_peers(venv)
         else:
             install_lock(venv, LOCKS / f"{name}.txt")
         stamp[name] = digest
@@ -121,8 +129,10 @@ def steps(sets: list[str], *, pulp: str, editable: bool) -> list[tuple[str, str]
     """The ordered steps with the digest of what each installs: lock files first, the checkout itself last."""
     python = f"py{sys.version_info[0]}.{sys.version_info[1]}"
     names = [f"dev-{python}-pulp{pulp}"] if "dev" in sets else [f"base-{python}-pulp{pulp}", f"build-{python}"]
-    if "runtime" in sets:
+    if "runtime" in sets or "peers" in sets:
         names.append(f"runtime-{python}")
+    if "peers" in sets:
+        names.append(f"peers-{python}")
     for name in names:
         if not (LOCKS / f"{name}.txt").exists():
             offered = ", ".join(sorted(path.stem for path in LOCKS.glob(f"*{python}*.txt"))) or "none"
@@ -176,23 +186,34 @@ def read_stamp(path: Path) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in held.items()} if isinstance(held, dict) else {}
 
 
-def install_lock(venv: Path, lock: Path) -> None:
-    """Install one lock file; pip shows its own progress."""
+def install_lock(venv: Path, lock: Path, *, source_only: tuple[str, ...] = ()) -> None:
+    """Install one lock file; pip shows its own progress. Wheels only, but for the packages named in ``source_only``.
+
+    Those come last, built without isolation: nothing that the lock does not name is downloaded for their build.
+    """
     say(f"installing {lock.relative_to(ROOT)} (hashes checked)")
-    pip(venv, ["install", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(lock)])
+    arguments = ["install", "--require-hashes", "--no-deps", "--only-binary", ":all:"]
+    if not source_only:
+        pip(venv, [*arguments, "-r", str(lock)])
+        return
+    blocks = re.split(r"\n(?=\S)", lock.read_text())
+    with tempfile.TemporaryDirectory() as scratch:
+        for kept in (False, True):
+            part = Path(scratch) / "part.txt"
+            part.write_text("\n".join(b for b in blocks if (b.split("==", 1)[0] in source_only) == kept) + "\n")
+            built = [word for name in source_only for word in ("--no-binary", name)] if kept else []
+            pip(venv, [*arguments, *built, *(["--no-build-isolation"] if kept else []), "-r", str(part)])
 
 
 def install_runtime(venv: Path, *, torch: str) -> None:
     """Install torch and what it needs, by the choice described at the top of this file."""
     python = f"py{sys.version_info[0]}.{sys.version_info[1]}"
     full, cpu = LOCKS / f"runtime-{python}.txt", LOCKS / f"runtime-cpu-{python}.txt"
-    match = re.search(r"^torch==(\S+)", full.read_text(), re.MULTILINE)
-    if match is None:
-        raise SetupError(f"{full} pins no torch; run make lock")
-    if is_installed(venv, f"torch-{match[1]}"):
+    locked = locked_version(full, "torch")
+    if is_installed(venv, f"torch-{locked}"):
         install_lock(venv, full)
         return
-    cpu_version = f"{match[1]}+cpu"
+    cpu_version = f"{locked}+cpu"
     if torch == "cpu" or (torch == "auto" and sys.platform == "linux" and not has_nvidia_gpu()):
         if offers(venv, "torch", cpu_version):
             say(f"torch {cpu_version}: no NVIDIA GPU found and the index offers a CPU build ({TORCH_CPU_NOTE});")
@@ -202,11 +223,38 @@ def install_runtime(venv: Path, *, torch: str) -> None:
             return
         if torch == "cpu":
             raise SetupError(f"the configured package index offers no torch {cpu_version}; use --torch index")
-        say(f"no NVIDIA GPU found, and the configured index offers no CPU build of torch {match[1]}")
+        say(f"no NVIDIA GPU found, and the configured index offers no CPU build of torch {locked}")
     if sys.platform == "linux":
         check_disk(venv)
-        say(f"torch {match[1]} with its CUDA libraries: {TORCH_NOTE}; this takes several minutes")
+        say(f"torch {locked} with its CUDA libraries: {TORCH_NOTE}; this takes several minutes")
     install_lock(venv, full)
+
+
+def install_peers(venv: Path) -> None:
+    """Install what the contract tests ask, beside the torch that is there; torchvision must be of the same build as torch."""
+    python = f"py{sys.version_info[0]}.{sys.version_info[1]}"
+    full, cpu = LOCKS / f"peers-{python}.txt", LOCKS / f"peers-cpu-{python}.txt"
+    say(PEERS_NOTE)
+    torch_version = locked_version(LOCKS / f"runtime-{python}.txt", "torch")
+    if not is_installed(venv, f"torch-{torch_version}+cpu"):
+        install_lock(venv, full, source_only=SOURCE_ONLY)
+        return
+    vision_version = f"{locked_version(full, 'torchvision')}+cpu"
+    if not offers(venv, "torchvision", vision_version):
+        raise SetupError(
+            f"the configured package index offers a CPU build of torch but no torchvision {vision_version}; "
+            "set TRIMTAB_TORCH=index and make the environment again in a new place"
+        )
+    install_lock(venv, cpu, source_only=SOURCE_ONLY)
+    pip(venv, ["install", "--no-deps", "--only-binary", ":all:", f"torchvision=={vision_version}"])
+
+
+def locked_version(lock: Path, name: str) -> str:
+    """The version that a lock pins; raises SetupError where it pins none."""
+    match = re.search(rf"^{re.escape(name)}==(\S+)", lock.read_text(), re.MULTILINE)
+    if match is None:
+        raise SetupError(f"{lock} pins no {name}; run make lock")
+    return match[1]
 
 
 def is_installed(venv: Path, name_version: str) -> bool:
@@ -254,7 +302,7 @@ def pip(venv: Path, arguments: list[str]) -> None:
 
 def run(command: list[str], problem: str) -> None:
     """Run one command with its output shown; failure is a message for the reader."""
-    if subprocess.run(command, check=False).returncode != 0:
+    if subprocess.run(command, check=False, env={**os.environ, **SOURCE_ENVIRONMENT}).returncode != 0:
         raise SetupError(f"{problem} (command: {' '.join(command)})")
 
 

@@ -87,10 +87,15 @@ def estimate_here(settings: Settings, file: Path, inventory_file: Path | None) -
     return EstimateAnswer(spec=spec, candidates=bootstrap.estimate_here(spec, inventory, probes), notes=notes)
 
 
+def read_inventory(settings: Settings, file: Path, *, now: datetime) -> Inventory:
+    """The pools of an inventory file, with the user's own device types and prices."""
+    catalogue = dict(bootstrap.device_catalogue(settings, now=now))
+    return load_inventory(file, catalogue=catalogue, prices=bootstrap.price_book(settings, now=now), now=now)
+
+
 def _basis(settings: Settings, inventory_file: Path | None, now: datetime) -> tuple[Inventory, tuple[ProbeReport, ...]]:
     if inventory_file is not None:
-        catalogue = dict(bootstrap.device_catalogue(settings, now=now))
-        return load_inventory(inventory_file, catalogue=catalogue, prices=bootstrap.price_book(settings, now=now), now=now), ()
+        return read_inventory(settings, inventory_file, now=now), ()
     return bootstrap.local_inventory(settings, now=now), bootstrap.local_probes(settings)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tools import lock
@@ -34,6 +36,16 @@ def test_output_is_split_into_packages_and_settings_are_dropped() -> None:
 @pytest.mark.parametrize("name", ["torch", "triton", "nvidia-cublas", "nvidia-nccl-cu13", "cuda-bindings"])
 def test_cuda_libraries_are_not_part_of_the_cpu_lock(name: str) -> None:
     assert lock.CUDA_ONLY.match(name)
+
+
+def test_peers_stand_on_the_torch_of_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("accelerate", "nvidia-cublas", "torch", "torchtitan", "torchvision", "triton")
+    monkeypatch.setattr(lock, "LOCKS", tmp_path)
+    monkeypatch.setattr(lock, "ROOT", tmp_path)
+    monkeypatch.setattr(lock, "resolve", lambda *_: [f"{name}==1 \\\n{HASH}" for name in names])
+    peers, peers_cpu = lock.write_peers("3.11", [])
+    kept = [[lock.name_of(block) for block in lock.blocks_of(path.read_text()) if "==" in block] for path in (peers, peers_cpu)]
+    assert kept == [["accelerate", "torchtitan", "torchvision"], ["accelerate", "torchtitan"]]
 
 
 @pytest.mark.parametrize("name", ["nvidia-ml-py", "numpy", "torchvision", "safetensors", "sympy"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import zipfile
@@ -46,6 +47,58 @@ def test_steps_name_a_lock_for_this_python_and_end_with_the_checkout() -> None:
     assert names == [f"dev-{PYTHON}-pulp3", f"runtime-{PYTHON}", "project"]
     names = [name for name, _ in setup_env.steps(["base"], pulp="3", editable=False)]
     assert names == [f"base-{PYTHON}-pulp3", f"build-{PYTHON}"]
+
+
+def test_peers_bring_the_runtime_that_they_stand_on() -> None:
+    names = [name for name, _ in setup_env.steps(["dev", "peers"], pulp="3", editable=False)]
+    assert names == [f"dev-{PYTHON}-pulp3", f"runtime-{PYTHON}", f"peers-{PYTHON}"]
+
+
+@pytest.fixture
+def pip_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What pip would be asked, each with the packages of its requirements file; small locks of the runtime and the peers."""
+    (tmp_path / f"runtime-{PYTHON}.txt").write_text("torch==9.0 \\\n    --hash=x\n")
+    for kind, more in (("peers", "torchvision==9.1 \\\n    --hash=x\n"), ("peers-cpu", "")):
+        (tmp_path / f"{kind}-{PYTHON}.txt").write_text(f"# x\ndeepspeed==1 \\\n    --hash=x\nhjson==1 \\\n    --hash=x\n{more}")
+    asked: list[list[str]] = []
+
+    def record(_venv: Path, arguments: list[str]) -> None:
+        files = [Path(name).read_text() for flag, name in itertools.pairwise(arguments) if flag == "-r"]
+        pins = [line.split(" ")[0] for text in files for line in text.splitlines() if "==" in line]
+        asked.append([*(word for word in arguments if not word.endswith("part.txt")), *pins])
+
+    monkeypatch.setattr(setup_env, "LOCKS", tmp_path)
+    monkeypatch.setattr(setup_env, "ROOT", tmp_path)
+    monkeypatch.setattr(setup_env, "pip", record)
+    return asked
+
+
+def test_only_what_has_no_wheel_is_built_and_comes_last(tmp_path: Path, pip_lines: list[list[str]]) -> None:
+    setup_env.install_peers(tmp_path)
+    wheels, built = pip_lines
+    assert wheels[-2:] == ["hjson==1", "torchvision==9.1"]
+    assert "--no-binary" not in wheels
+    assert built[-1] == "deepspeed==1"
+    assert built[built.index("--no-binary") + 1] == "deepspeed"
+    assert "--no-build-isolation" in built
+    assert all("--require-hashes" in line for line in pip_lines)
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_beside_a_cpu_build_of_torch_goes_the_one_of_torchvision(
+    tmp_path: Path, pip_lines: list[list[str]], monkeypatch: pytest.MonkeyPatch, offered: bool
+) -> None:
+    monkeypatch.setattr(setup_env, "is_installed", lambda _venv, name: name == "torch-9.0+cpu")
+    monkeypatch.setattr(
+        setup_env, "offers", lambda _venv, name, version: offered and (name, version) == ("torchvision", "9.1+cpu")
+    )
+    if not offered:
+        with pytest.raises(setup_env.SetupError, match=r"no torchvision 9\.1\+cpu.*TRIMTAB_TORCH=index"):
+            setup_env.install_peers(tmp_path)
+        return
+    setup_env.install_peers(tmp_path)
+    assert pip_lines[-1][-1] == "torchvision==9.1+cpu"
+    assert not any("torchvision==9.1" in line for line in pip_lines)
 
 
 def test_a_lock_that_does_not_exist_is_refused_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
