@@ -50,8 +50,8 @@ def refusal(folder: Path, target: str, *arguments: str, shape: str = "x=Bx4", co
         ("hostile:vanishing", ("exit code 7",)),
         ("hostile:nothing", ("gave a int", "torch.nn.Module")),
         ("hostile:number", ("has 'number', which is a int, no callable",)),
-        ("hostile:Smal", ("no callable 'Smal'", "did you mean 'Small'?")),
-        ("hostile.py:Smal", ("no callable 'Smal'", "did you mean 'Small'?")),
+        ("hostile:Smalll", ("no callable 'Smalll'", "did you mean 'Small'?")),
+        ("hostile.py:Smalll", ("no callable 'Smalll'", "did you mean 'Small'?")),
         ("not_there:Small", ("no module 'not_there'",)),
         ("not_there.py:Small", ("no file", "not_there.py")),
         ("hostile:Branch", ("data-dependent", "in the model (Branch)", "hostile.py:")),
@@ -99,9 +99,9 @@ def test_bad_use_is_2(shape: str, more: tuple[str, ...], words: str, tmp_path: P
 
 
 def test_an_unknown_keyword_is_the_callables_own_complaint(tmp_path: Path) -> None:
-    said = refusal(tmp_path, "hostile:Small", "--config", "widht=8")
+    said = refusal(tmp_path, "hostile:Small", "--config", "widthh=8")
     assert "TypeError" in said
-    assert "widht" in said
+    assert "widthh" in said
 
 
 def test_what_never_ends_is_ended_with_all_that_it_started(tmp_path: Path) -> None:

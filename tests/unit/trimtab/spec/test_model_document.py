@@ -95,7 +95,7 @@ def test_what_was_written_is_read() -> None:
         ("version", 2, "document.version", ("found 2", "allowed: 1")),
         ("version", True, "document.version", ("found True",)),
         ("version", "1", "document.version", ("found '1'",)),
-        ("modle", {}, "document.modle", ("unknown key", "did you mean 'model'?")),
+        ("modelx", {}, "document.modelx", ("unknown key", "did you mean 'model'?")),
         ("model", [], "document.model", ("expected an object, found list",)),
         ("model.parts", [], "document.model", ("at least one stack or part",)),
         ("model.family", "decoder", "document.model", ("has stacks of the roles",)),
