@@ -93,6 +93,7 @@ FAMILIES: dict[str, str] = {
     "A100-SXM4-40GB": "a100",
     "A100-SXM4-80GB": "a100",
     "A100-PCIe-80GB": "a100",
+    "A800-SXM4-80GB": "a800-sxm-80g",
     "H100-SXM5-80GB": "h100",
     "H100-NVL-94GB": "h100",
     "H100-PCIe-80GB": "h100",

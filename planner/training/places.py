@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.strategies.table import PRECISIONS, StrategyTable
-from trimtab.inventory import DeviceKind, DeviceType, Link, Torus
+from trimtab.inventory import DeviceKind, DeviceType, Link
 from trimtab.strategy import Precision
 
 Array = NDArray[np.float64]
@@ -81,7 +81,7 @@ def place_arrays(
         half_peak=single(max(_peak(device, precision) for precision in _HALF)),
         memory_bytes=single(device.memory_bytes),
         memory_bandwidth=single(device.memory_bandwidth_bytes_per_s),
-        link=single(_link_bandwidth(wires, device.torus)),
+        link=single(wires.bandwidth_bytes_per_s),
         network=single(outside.bandwidth_bytes_per_s),
         host_link=single(_host_link(device)),
         domain=single(size),
@@ -100,13 +100,6 @@ def joined_places(places: Sequence[PlaceArrays]) -> PlaceArrays:
 def _host_link(device: DeviceType) -> float:
     known = device.storage.host_link_bytes_per_s if device.storage is not None else None
     return known or _UNNAMED.bandwidth_bytes_per_s
-
-
-def _link_bandwidth(link: Link, torus: Torus | None) -> float:
-    """All that one device sends at a time; on a grid the links of all axes, which a collective over a whole slice uses at
-    once.
-    """
-    return link.bandwidth_bytes_per_s if torus is None else torus.num_links * torus.link_bandwidth_bytes_per_s / 2.0
 
 
 def _peak(device: DeviceType, precision: Precision) -> float:
