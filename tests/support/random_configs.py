@@ -1,0 +1,143 @@
+"""Seeded random configurations of every model type: small sizes, every key that changes a count or a kind of layer."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from trimtab.spec.huggingface import defaults_of
+
+Draw = Callable[[random.Random, dict[str, Any]], Any]
+
+
+def _pick(*choices: Any) -> Draw:
+    return lambda rng, drawn: rng.choice(choices)
+
+
+def _between(low: int, high: int) -> Draw:
+    return lambda rng, drawn: rng.randint(low, high)
+
+
+def _flag(rng: random.Random, drawn: dict[str, Any]) -> bool:
+    return rng.random() < 0.5
+
+
+def _divisor(rng: random.Random, drawn: dict[str, Any]) -> int:
+    heads = drawn["num_attention_heads"]
+    return rng.choice([n for n in range(1, heads + 1) if heads % n == 0])
+
+
+def _maybe(draw: Draw) -> Draw:
+    return lambda rng, drawn: draw(rng, drawn) if rng.random() < 0.6 else None
+
+
+def _kinds(*kinds: str) -> Draw:
+    return lambda rng, drawn: [rng.choice(kinds) for _ in range(drawn["num_hidden_layers"])]
+
+
+def _some_layers(rng: random.Random, drawn: dict[str, Any]) -> list[int]:
+    return sorted(rng.sample(range(drawn["num_hidden_layers"]), rng.randint(0, drawn["num_hidden_layers"])))
+
+
+BASE: dict[str, Draw] = {
+    "num_hidden_layers": _between(1, 7),
+    "num_attention_heads": _pick(1, 2, 3, 4, 6, 8),
+    "hidden_size": lambda rng, drawn: drawn["num_attention_heads"] * 2 * rng.randint(1, 6),
+    "vocab_size": _between(11, 90),
+    "tie_word_embeddings": _flag,
+}
+"""Drawn first: others depend on them."""
+
+BY_KEY: dict[str, Draw] = {
+    "intermediate_size": _between(3, 60),
+    "num_key_value_heads": _divisor,
+    "head_dim": _pick(2, 4, 6, 8),
+    "max_position_embeddings": _between(5, 70),
+    "attention_bias": _flag,
+    "attention_out_bias": _flag,
+    "mlp_bias": _flag,
+    "qkv_bias": _flag,
+    "use_bias": _flag,
+    "use_qkv_bias": _flag,
+    "bias": _flag,
+    "lm_head_bias": _flag,
+    "qk_layernorm": _flag,
+    "use_qk_norm": _flag,
+    "use_post_norm": _flag,
+    "use_parallel_residual": _flag,
+    "new_decoder_architecture": _flag,
+    "multi_query": _flag,
+    "parallel_attn": _flag,
+    "num_ln_in_parallel_attn": _pick(None, 1, 2),
+    "num_kv_heads": _divisor,
+    "ffn_hidden_size": _maybe(_between(3, 60)),
+    "ffn_dim": _between(3, 60),
+    "n_inner": _maybe(_between(3, 60)),
+    "dff": _between(3, 60),
+    "sliding_window": _maybe(_between(1, 9)),
+    "use_sliding_window": _flag,
+    "max_window_layers": _between(0, 5),
+    "layer_types": _maybe(_kinds("full_attention", "sliding_attention")),
+    "mlp_layer_types": _maybe(_kinds("dense", "sparse")),
+    "num_local_experts": _between(3, 6),
+    "num_experts": _between(3, 6),
+    "n_routed_experts": _pick(4, 8),
+    "moe_num_experts": _between(3, 6),
+    "num_experts_per_tok": _between(1, 3),
+    "moe_k": _between(1, 3),
+    "moe_topk": _between(1, 3),
+    "n_group": _pick(1, 2),
+    "topk_group": _pick(1),
+    "moe_intermediate_size": _between(3, 30),
+    "shared_intermediate_size": _pick(0, 5, 12),
+    "shared_expert_intermediate_size": _between(3, 30),
+    "n_shared_experts": _between(1, 3),
+    "num_shared_experts": _between(1, 3),
+    "moe_num_shared_experts": _between(0, 2),
+    "moe_layer_interval": _between(1, 3),
+    "moe_layer_start_index": _between(0, 3),
+    "moe_layer_end_index": _between(-1, 5),
+    "decoder_sparse_step": _between(1, 3),
+    "mlp_only_layers": _maybe(_some_layers),
+    "first_k_dense_replace": _between(0, 4),
+    "intermediate_size_mlp": _between(3, 60),
+    "interleave_moe_layer_step": _between(1, 3),
+    "moe_layers": _maybe(_some_layers),
+    "kv_lora_rank": _between(2, 12),
+    "q_lora_rank": _maybe(_between(2, 12)),
+    "qk_rope_head_dim": _pick(2, 4),
+    "qk_nope_head_dim": _between(2, 9),
+    "v_head_dim": _between(2, 9),
+    "index_n_heads": _pick(2, 4),
+    "index_head_dim": _pick(4, 8),
+    "hidden_act": _pick("silu", "gelu", "relu"),
+}
+
+ONLY: dict[str, dict[str, Draw]] = {
+    "apertus": {"hidden_act": _pick("xielu", "silu")},
+    "llama4_text": {"layer_types": lambda rng, drawn: None, "num_key_value_heads": _divisor},
+    "deepseek_v32": {"q_lora_rank": _between(2, 12), "layer_types": lambda rng, drawn: None},
+}
+"""Where a model type takes other values than most."""
+
+SKIPPED: dict[str, tuple[str, ...]] = {
+    "gpt_neo": ("num_hidden_layers",),
+}
+
+
+def draw(model_type: str, rng: random.Random) -> dict[str, Any]:
+    """A small configuration; of the keys of its class some are left out at random where their default is small."""
+    entry = defaults_of(model_type)
+    drawn: dict[str, Any] = {}
+    for key, make in BASE.items():
+        drawn[key] = make(rng, drawn)
+    named = {entry.aliases.get(key, key): value for key, value in drawn.items()}
+    special = ONLY.get(model_type, {})
+    for key in entry.values:
+        known = next((name for name, actual in entry.aliases.items() if actual == key and name in BY_KEY), key)
+        make = special.get(key) or special.get(known) or BY_KEY.get(key) or BY_KEY.get(known)
+        if make is not None and key not in named:
+            named[key] = make(rng, drawn)
+    kept = {key: value for key, value in named.items() if key in entry.values}
+    return {"model_type": model_type, **kept}

@@ -1,0 +1,301 @@
+"""Decoders with rotary positions and gated blocks: Llama and what was made after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from trimtab.model import AttentionSpec, NormKind
+from trimtab.spec.huggingface.config import Config
+from trimtab.spec.huggingface.decoders import Decoder, Extra, decoder_rule
+from trimtab.spec.huggingface.heads import Rule
+from trimtab.spec.huggingface.layers import (
+    full_by_type,
+    late_windows,
+    one_window,
+    windows_but_every,
+    windows_by_type,
+)
+
+_SCALED = "scaled embeddings"
+_PARTIAL = "rotary positions in a part of each head"
+_PARALLEL = "attention and feed-forward block in parallel"
+_AFTER = "norms after the blocks"
+_CAPPED = "soft-capped logits"
+
+
+def per_head(config: Config, attention: AttentionSpec) -> int:
+    """One RMS norm for the queries of all heads and one for the keys, each as wide as a head."""
+    return 2 * attention.head_size
+
+
+def per_width(config: Config, attention: AttentionSpec) -> int:
+    """RMS norms over all queries and over all keys."""
+    return (attention.num_heads + attention.num_kv_heads) * attention.head_size
+
+
+def where(key: str, extra: Extra) -> Extra:
+    """Those parameters only where the config's flag is set."""
+    return lambda config, attention: extra(config, attention) if config.flag(key) else 0
+
+
+def _head_norms_with_bias(config: Config, attention: AttentionSpec) -> int:
+    return 4 * (config.count("hidden_size") // config.count("num_attention_heads"))
+
+
+def _bitnet_norms(config: Config, attention: AttentionSpec) -> int:
+    return config.count("hidden_size") + config.count("intermediate_size")
+
+
+def _differential(config: Config, attention: AttentionSpec) -> int:
+    return 4 * attention.head_size
+
+
+def _xielu(config: Config, attention: AttentionSpec) -> int:
+    return 2 * attention.head_size + (2 if config.get("hidden_act") == "xielu" else 0)
+
+
+_ATTENTION = "attention_bias"
+_LAYER: dict[str, object] = {"norm": NormKind.LAYER, "norm_bias": True}
+_GEMMA = {"qkv_bias": _ATTENTION, "output_bias": _ATTENTION}
+
+
+def _one_norm_if_parallel(config: Config) -> int:
+    return 1 if config.flag("use_parallel_residual") else 2
+
+
+LLAMA = Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias="mlp_bias")
+_PLAIN = Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION)
+
+_ROWS: Mapping[str, tuple[str, Decoder, str]] = {
+    "llama": ("Llama", LLAMA, "q, k, v, o; gate, up, down; 2 RMS norms; biases by attention_bias and mlp_bias"),
+    "mistral": ("Mistral", Decoder(windows=one_window), "Llama without biases; sliding_window in all layers"),
+    "ministral": ("Ministral", Decoder(windows=windows_by_type), "Llama without biases; windows by layer_types"),
+    "ministral3": ("Ministral3", Decoder(windows=one_window), "Llama without biases"),
+    "qwen2": ("Qwen2", Decoder(qkv_bias=True, windows=late_windows), "biases in q, k, v and not in o"),
+    "qwen3": (
+        "Qwen3",
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_head, windows=late_windows),
+        "norms of queries and keys as wide as a head; head_dim of its own",
+    ),
+    "gemma": ("Gemma", Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, traits=(_SCALED,)), "Llama with head_dim of its own"),
+    "gemma2": (
+        "Gemma2",
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            num_norms=4,
+            windows=windows_but_every(2),
+            activation_key="hidden_activation",
+            traits=(_SCALED, _AFTER, _CAPPED),
+        ),
+        "4 RMS norms a layer, before and after each block",
+    ),
+    "gemma3_text": (
+        "Gemma3",
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            num_norms=4,
+            extra=per_head,
+            windows=windows_but_every(6),
+            activation_key="hidden_activation",
+            traits=(_SCALED, _AFTER),
+        ),
+        "Gemma 2 with norms of queries and keys as wide as a head",
+    ),
+    "vaultgemma": (
+        "VaultGemma",
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            windows=windows_but_every(2),
+            activation_key="hidden_activation",
+            traits=(_SCALED, _CAPPED),
+        ),
+        "Gemma 2 with 2 norms",
+    ),
+    "phi3": ("Phi3", Decoder(windows=one_window, traits=(_PARTIAL,)), "q, k, v in one matrix, gate and up in one; no biases"),
+    "phi": (
+        "Phi",
+        Decoder(
+            qkv_bias=True,
+            output_bias=True,
+            mlp_bias=True,
+            gated=False,
+            norm=NormKind.LAYER,
+            norm_bias=True,
+            num_norms=1,
+            extra=where("qk_layernorm", _head_norms_with_bias),
+            head_bias=True,
+            traits=(_PARALLEL, _PARTIAL),
+        ),
+        "one layer norm before parallel blocks; biases everywhere, in the head too",
+    ),
+    "stablelm": (
+        "StableLm",
+        Decoder(
+            qkv_bias="use_qkv_bias",
+            norm=NormKind.LAYER,
+            norm_bias=True,
+            num_norms=_one_norm_if_parallel,
+            extra=where("qk_layernorm", per_width),
+            traits=(_PARTIAL,),
+        ),
+        "layer norms; with use_parallel_residual one of them; a norm per head with qk_layernorm",
+    ),
+    "persimmon": (
+        "Persimmon",
+        Decoder(
+            qkv_bias=True,
+            output_bias=True,
+            mlp_bias=True,
+            gated=False,
+            norm=NormKind.LAYER,
+            norm_bias=True,
+            extra=where("qk_layernorm", _head_norms_with_bias),
+            traits=(_PARTIAL,),
+        ),
+        "q, k, v in one matrix, biases everywhere, norms of queries and keys with biases",
+    ),
+    "starcoder2": (
+        "Starcoder2",
+        Decoder(
+            qkv_bias="use_bias",
+            output_bias="use_bias",
+            mlp_bias="use_bias",
+            gated=False,
+            norm=NormKind.LAYER,
+            norm_bias=True,
+            windows=one_window,
+        ),
+        "block of two matrices, layer norms, biases by use_bias",
+    ),
+    "olmo": (
+        "Olmo",
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            norm=NormKind.LAYER,
+            num_norms=0,
+            final_norm=False,
+            traits=("norms without weights",),
+        ),
+        "norms without weights",
+    ),
+    "olmo2": (
+        "Olmo2",
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_width, traits=(_AFTER,)),
+        "norms after the blocks; norms over all queries and over all keys",
+    ),
+    "olmo3": (
+        "Olmo3",
+        Decoder(
+            qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_width, windows=windows_but_every(4), traits=(_AFTER,)
+        ),
+        "OLMo 2 with sliding windows",
+    ),
+    "cohere": (
+        "Cohere",
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            norm=NormKind.LAYER,
+            num_norms=1,
+            extra=where("use_qk_norm", per_width),
+            traits=(_PARALLEL,),
+        ),
+        "one layer norm without bias before parallel blocks; a norm per head with use_qk_norm",
+    ),
+    "cohere2": (
+        "Cohere2",
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            norm=NormKind.LAYER,
+            num_norms=1,
+            windows=windows_but_every(4),
+            traits=(_PARALLEL,),
+        ),
+        "one layer norm without bias before parallel blocks",
+    ),
+    "granite": ("Granite", Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias="mlp_bias", traits=("scaled residuals",)), "as Llama"),
+    "glm": ("Glm", Decoder(qkv_bias=_ATTENTION, traits=(_PARTIAL,)), "biases in q, k, v by attention_bias and not in o"),
+    "glm4": ("Glm4", Decoder(qkv_bias=_ATTENTION, num_norms=4, traits=(_PARTIAL, _AFTER)), "GLM with 4 RMS norms a layer"),
+    "helium": ("Helium", Decoder(qkv_bias=_ATTENTION, mlp_bias="mlp_bias"), "Llama without a bias in o"),
+    "smollm3": (
+        "SmolLM3",
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias="mlp_bias", windows=late_windows, traits=("layers without positions",)),
+        "as Llama",
+    ),
+    "seed_oss": (
+        "SeedOss",
+        Decoder(qkv_bias=_ATTENTION, output_bias="attention_out_bias", mlp_bias="mlp_bias"),
+        "biases in q, k, v by attention_bias, in o by attention_out_bias",
+    ),
+    "arcee": (
+        "Arcee",
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias="mlp_bias", gated=False),
+        "Llama with a block of two matrices",
+    ),
+    "apertus": (
+        "Apertus",
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, gated=False, extra=_xielu),
+        "block of two matrices with two parameters of its activation; norms of queries and keys as wide as a head",
+    ),
+    "nemotron": (
+        "Nemotron",
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            mlp_bias="mlp_bias",
+            gated=False,
+            norm=NormKind.LAYER,
+            norm_bias=True,
+            traits=(_PARTIAL,),
+        ),
+        "block of two matrices, layer norms",
+    ),
+    "exaone4": (
+        "Exaone4",
+        Decoder(extra=per_head, windows=windows_but_every(4), traits=(_AFTER,)),
+        "norms after the blocks; norms of queries and keys as wide as a head",
+    ),
+    "ernie4_5": (
+        "Ernie4_5_",
+        Decoder(qkv_bias="use_bias", output_bias="use_bias", mlp_bias="use_bias"),
+        "Llama with biases by use_bias",
+    ),
+    "hunyuan_v1_dense": (
+        "HunYuanDenseV1",
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_head),
+        "norms of queries and keys as wide as a head",
+    ),
+    "bitnet": (
+        "BitNet",
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=_bitnet_norms, traits=("norms inside the blocks",)),
+        "further norms before o and before down",
+    ),
+    "cwm": ("Cwm", Decoder(mlp_bias="mlp_bias", windows=windows_but_every(4)), "Llama with sliding windows"),
+    "jais2": (
+        "Jais2",
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            mlp_bias="mlp_bias",
+            gated=False,
+            norm=NormKind.LAYER,
+            norm_bias=True,
+        ),
+        "block of two matrices, layer norms",
+    ),
+    "diffllama": (
+        "DiffLlama",
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=_differential, traits=("differential attention",)),
+        "four vectors as wide as a head in each attention",
+    ),
+}
+
+TABLE: Mapping[str, Rule] = MappingProxyType(
+    {model_type: decoder_rule(name, row, layout) for model_type, (name, row, layout) in _ROWS.items()}
+)
