@@ -19,7 +19,7 @@ from tools.pages import write_or_check
 from trimtab.spec.huggingface.reader import RULES
 
 FILE = Path(__file__).resolve().parents[1] / "trimtab" / "spec" / "huggingface" / "defaults.json"
-_LEFT_OUT = re.compile(r"drop|token|initializer|_std$|use_cache|_idx$|mask_|loss|_weight$|temperature|beam|output_|jitter|summary_")
+_LEFT_OUT = re.compile(r"drop|token|initializer|_std$|use_cache|_idx$|mask_(?!time_prob|feature_prob)|loss|_weight$|temperature|beam|output_|jitter|summary_")
 
 
 def contents() -> str:
@@ -46,7 +46,7 @@ def _entry(config: Any, common: set[str]) -> dict[str, Any]:
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         default = list(default) if isinstance(default, tuple) else default
         if isinstance(default, int | float | str | bool | list | dict) or default is None:
-            values[field.name] = default
+            values[config.attribute_map.get(field.name, field.name)] = default
     entry: dict[str, Any] = {"values": values}
     if config.attribute_map:
         entry["aliases"] = {name: key for name, key in config.attribute_map.items() if not name.endswith("token_id")}

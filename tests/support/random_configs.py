@@ -109,6 +109,14 @@ BY_KEY: dict[str, Draw] = {
     "qk_rope_head_dim": _pick(2, 4),
     "qk_nope_head_dim": _between(2, 9),
     "v_head_dim": _between(2, 9),
+    "num_dense_layers": _between(0, 4),
+    "global_attn_every_n_layers": _between(1, 4),
+    "expansion_ratio": _between(1, 4),
+    "intermediate_multiple_size": _between(1, 4),
+    "enable_bias": _flag,
+    "do_layer_norm_before": _flag,
+    "_remove_final_layer_norm": _flag,
+    "layer_norm_elementwise_affine": _flag,
     "index_n_heads": _pick(2, 4),
     "index_head_dim": _pick(4, 8),
     "hidden_act": _pick("silu", "gelu", "relu"),
@@ -117,27 +125,33 @@ BY_KEY: dict[str, Draw] = {
 ONLY: dict[str, dict[str, Draw]] = {
     "apertus": {"hidden_act": _pick("xielu", "silu")},
     "llama4_text": {"layer_types": lambda rng, drawn: None, "num_key_value_heads": _divisor},
+    "cwm": {"sliding_window": _between(1, 9)},
+    "exaone4": {"sliding_window": _between(1, 9)},
+    "exaone_moe": {"sliding_window": _between(1, 9)},
+    "diffllama": {"num_key_value_heads": _pick(2), "num_attention_heads": _pick(2, 4, 6)},
+    "gpt_neo": {
+        "attention_types": lambda rng, drawn: [[["global", "local"], drawn["num_hidden_layers"] // 2], [["local"], 1]][
+            : 1 + drawn["num_hidden_layers"] % 2
+        ],
+    },
+    "opt": {"word_embed_proj_dim": lambda rng, drawn: None},
     "deepseek_v32": {"q_lora_rank": _between(2, 12), "layer_types": lambda rng, drawn: None},
 }
 """Where a model type takes other values than most."""
-
-SKIPPED: dict[str, tuple[str, ...]] = {
-    "gpt_neo": ("num_hidden_layers",),
-}
 
 
 def draw(model_type: str, rng: random.Random) -> dict[str, Any]:
     """A small configuration; of the keys of its class some are left out at random where their default is small."""
     entry = defaults_of(model_type)
     drawn: dict[str, Any] = {}
-    for key, make in BASE.items():
-        drawn[key] = make(rng, drawn)
-    named = {entry.aliases.get(key, key): value for key, value in drawn.items()}
     special = ONLY.get(model_type, {})
+    for key, make in BASE.items():
+        drawn[key] = special.get(key, make)(rng, drawn)
+    named = {entry.aliases.get(key, key): value for key, value in drawn.items()}
     for key in entry.values:
         known = next((name for name, actual in entry.aliases.items() if actual == key and name in BY_KEY), key)
         make = special.get(key) or special.get(known) or BY_KEY.get(key) or BY_KEY.get(known)
         if make is not None and key not in named:
             named[key] = make(rng, drawn)
     kept = {key: value for key, value in named.items() if key in entry.values}
-    return {"model_type": model_type, **kept}
+    return {"model_type": model_type, "pad_token_id": 0, **kept}

@@ -28,13 +28,15 @@ from trimtab.spec.huggingface.layers import Windows, activation, heads_of, no_wi
 Said = bool | str
 """A fact of the architecture, or the key of the config that says it."""
 Extra = Callable[[Config, AttentionSpec], int]
+BlockExtra = Callable[[Config, FeedForwardSpec, FeedForwardSpec], int]
 Blocks = Callable[[Config, FeedForwardSpec], Sequence[FeedForwardSpec]]
 DECODER_HEADS = (Head.CAUSAL_LM, Head.NONE, Head.SEQUENCE_CLASSES, Head.TOKEN_CLASSES, Head.QUESTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoder:
-    """In what a decoder differs from Llama. ``extra`` are further parameters of each layer, ``blocks`` mixtures of experts.
+    """In what a decoder differs from Llama. ``extra`` are further parameters of each layer, ``blocks`` mixtures of experts,
+    ``block_extra`` further parameters of a layer by its block (from the dense block and the layer's own), ``parts`` further parts.
 
     ``offset`` rows of the learned positions stand for no position; ``inner_key`` names the feed-forward width, and ``growth``
     is its multiple of the width where that is null.
@@ -46,7 +48,7 @@ class Decoder:
     gated: bool = True
     mlp_bias: Said = False
     inner_key: str | None = "intermediate_size"
-    growth: int = 4
+    growth: int | str = 4
     activation_key: str | None = "hidden_act"
     norm: NormKind = NormKind.RMS
     norm_bias: bool = False
@@ -55,6 +57,8 @@ class Decoder:
     extra: Extra | None = None
     windows: Windows = no_windows
     blocks: Blocks | None = None
+    block_extra: BlockExtra | None = None
+    parts: Callable[[Config, Head], tuple[PartSpec, ...]] | None = None
     position: PositionKind = PositionKind.ROTARY
     position_key: str = "max_position_embeddings"
     offset: int = 0
@@ -90,11 +94,17 @@ def read_decoder(config: Config, head: Head, row: Decoder) -> ModelSpec:
     )
     windows = row.windows(config, num_layers)
     layers = [
-        replace(layer, attention=replace(attention, window=window), feed_forward=block)
+        replace(
+            layer,
+            attention=replace(attention, window=window),
+            feed_forward=block,
+            other_parameters=layer.other_parameters + (row.block_extra(config, dense, block) if row.block_extra else 0),
+        )
         for window, block in zip(windows, blocks, strict=True)
     ]
     vocab = config.count("vocab_size")
-    tail = head_parts(config, head, hidden) + small("bias of the head", _head_bias(config, row, head), place=PartPlace.AFTER)
+    tail = row.parts(config, head) if row.parts else ()
+    tail += head_parts(config, head, hidden) + small("bias of the head", _head_bias(config, row, head), place=PartPlace.AFTER)
     learned = row.position is PositionKind.LEARNED
     return ModelSpec(
         name=config.model_type,
@@ -143,7 +153,7 @@ def rope_theta(config: Config) -> float:
 def _dense(config: Config, row: Decoder, hidden: int) -> FeedForwardSpec:
     width = config.optional(row.inner_key) if row.inner_key else None
     return FeedForwardSpec(
-        hidden_size=width or row.growth * hidden,
+        hidden_size=width or hidden * (row.growth if isinstance(row.growth, int) else config.count(row.growth)),
         gated=row.gated,
         activation=activation(config, row.activation_key) if row.activation_key else ActivationKind.GELU,
         bias=said(config, row.mlp_bias),

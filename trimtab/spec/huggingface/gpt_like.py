@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from trimtab.model import AttentionSpec, NormKind, PositionKind
+from trimtab.model import AttentionSpec, NormKind, PartPlace, PartSpec, PositionKind
 from trimtab.spec.fields import shown
 from trimtab.spec.huggingface.config import Config
 from trimtab.spec.huggingface.decoders import Decoder, decoder_rule
-from trimtab.spec.huggingface.heads import Rule
+from trimtab.spec.huggingface.heads import Head, Rule, small
 from trimtab.spec.huggingface.layers import heads_of, whole_heads
 
 _PARALLEL = "attention and feed-forward block in parallel"
@@ -47,7 +47,7 @@ def _falcon_norms(config: Config) -> int:
 
 def _local_layers(config: Config, num_layers: int) -> Sequence[int | None]:
     """GPT-Neo: ``attention_types`` lists patterns of global and local layers, each with how often it stands."""
-    given = config.get("attention_types")
+    given = config.get("attention_types") or [[["global", "local"], 12]]
     window = config.count("window_size")
     try:
         kinds = [kind for pattern, times in given for _ in range(min(int(times), num_layers)) for kind in pattern]
@@ -58,6 +58,21 @@ def _local_layers(config: Config, num_layers: int) -> Sequence[int | None]:
     if not config.require(len(kinds) == num_layers, "attention_types", said, allowed=f"{num_layers}, as num_layers says"):
         return (None,) * num_layers
     return tuple(window if kind == "local" else None for kind in kinds)
+
+
+def _opt_norms(config: Config) -> int:
+    return 2 if config.flag("layer_norm_elementwise_affine") else 0
+
+
+def _opt_parts(config: Config, head: Head) -> tuple[PartSpec, ...]:
+    """The final norm, where there is one with weights."""
+    hidden = config.count("hidden_size")
+    width = config.optional("word_embed_proj_dim")
+    config.require(
+        width in (None, hidden), "word_embed_proj_dim", f"found {width}", allowed=f"hidden_size {hidden}", nearest=str(hidden)
+    )
+    last = config.flag("do_layer_norm_before") and not config.flag("_remove_final_layer_norm")
+    return small("final norm", 2 * hidden * (last and config.flag("layer_norm_elementwise_affine")), place=PartPlace.AFTER)
 
 
 def _gpt(**changes: object) -> Decoder:
@@ -127,6 +142,51 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
             traits=(_PARALLEL,),
         ),
         "biases by bias; key-value heads by new_decoder_architecture and multi_query; norms by parallel_attn",
+    ),
+    "opt": (
+        "OPT",
+        _gpt(
+            qkv_bias="enable_bias",
+            output_bias="enable_bias",
+            mlp_bias="enable_bias",
+            inner_key="ffn_dim",
+            norm_bias=True,
+            num_norms=_opt_norms,
+            final_norm=False,
+            parts=_opt_parts,
+            offset=2,
+        ),
+        "biases by enable_bias; norms before or after the blocks; two spare positions; word_embed_proj_dim of the embedding",
+    ),
+    "mpt": (
+        "Mpt",
+        _gpt(
+            qkv_bias=False,
+            output_bias=False,
+            mlp_bias=False,
+            inner_key=None,
+            growth="expansion_ratio",
+            activation_key=None,
+            norm_bias=False,
+            position=PositionKind.NONE,
+            traits=(_SLOPES,),
+        ),
+        "no biases at all; expansion_ratio",
+    ),
+    "gpt_neox_japanese": (
+        "GPTNeoXJapanese",
+        _gpt(
+            qkv_bias=False,
+            output_bias=False,
+            mlp_bias=False,
+            inner_key=None,
+            growth="intermediate_multiple_size",
+            activation_key="hidden_act",
+            position=PositionKind.ROTARY,
+            parts=lambda config, head: small("bias of the last layer", config.count("hidden_size")),
+            traits=(_PARTIAL,),
+        ),
+        "no biases but one in the attention of the last layer",
     ),
     "bloom": (
         "Bloom",

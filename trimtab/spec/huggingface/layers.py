@@ -97,13 +97,16 @@ def early_windows(config: Config, num_layers: int) -> Sequence[int | None]:
     return _windowed(config, default, config.optional("sliding_window"))
 
 
-def windows_but_every(period: int) -> Windows:
-    """All layers but every ``period``-th have the window (``sliding_window_pattern`` says another), or as ``layer_types`` says."""
+def windows_but_every(period: int | str, *, first: bool = False) -> Windows:
+    """All layers but every ``period``-th have the window, or as ``layer_types`` says. ``period`` may be a key, and
+    ``sliding_window_pattern`` says another one; with ``first`` the first layer of each period has none, not the last."""
 
     def read(config: Config, num_layers: int) -> Sequence[int | None]:
         given = config.get("sliding_window_pattern")
-        step = config.count("sliding_window_pattern") if isinstance(given, int) and given else period
-        default = [(index + 1) % step != 0 for index in range(num_layers)]
+        step = period if isinstance(period, int) else config.count(period)
+        if isinstance(given, int) and given:
+            step = config.count("sliding_window_pattern")
+        default = [(index + (not first)) % step != 0 for index in range(num_layers)]
         return _windowed(config, default, config.optional("sliding_window"))
 
     return read

@@ -43,6 +43,12 @@ def _head_norms_with_bias(config: Config, attention: AttentionSpec) -> int:
     return 4 * (config.count("hidden_size") // config.count("num_attention_heads"))
 
 
+def _square_output(config: Config, attention: AttentionSpec) -> int:
+    hidden, inner = config.count("hidden_size"), attention.num_heads * attention.head_size
+    config.require(inner <= hidden, "head_dim", f"found {attention.head_size}", allowed="hidden_size / num_attention_heads")
+    return max(0, hidden - inner) * hidden
+
+
 def _bitnet_norms(config: Config, attention: AttentionSpec) -> int:
     return config.count("hidden_size") + config.count("intermediate_size")
 
@@ -222,7 +228,49 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     "granite": ("Granite", Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias="mlp_bias", traits=("scaled residuals",)), "as Llama"),
     "glm": ("Glm", Decoder(qkv_bias=_ATTENTION, traits=(_PARTIAL,)), "biases in q, k, v by attention_bias and not in o"),
     "glm4": ("Glm4", Decoder(qkv_bias=_ATTENTION, num_norms=4, traits=(_PARTIAL, _AFTER)), "GLM with 4 RMS norms a layer"),
-    "helium": ("Helium", Decoder(qkv_bias=_ATTENTION, mlp_bias="mlp_bias"), "Llama without a bias in o"),
+    "helium": (
+        "Helium",
+        Decoder(qkv_bias=_ATTENTION, mlp_bias="mlp_bias", extra=_square_output),
+        "Llama without a bias in o, which is as wide as the model on both sides",
+    ),
+    "hyperclovax": (
+        "HyperCLOVAX",
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            mlp_bias="mlp_bias",
+            num_norms=lambda config: 4 if config.flag("use_post_norm") else 2,
+            traits=("scaled residuals",),
+        ),
+        "4 RMS norms a layer with use_post_norm",
+    ),
+    "granite_swa": (
+        "GraniteSWA",
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            mlp_bias="mlp_bias",
+            extra=lambda config, attention: attention.num_heads,
+            windows=windows_but_every(4, first=True),
+            traits=("scaled residuals", "attention sinks"),
+        ),
+        "Granite with one sink per head",
+    ),
+    "nanochat": (
+        "NanoChat",
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            gated=False,
+            num_norms=0,
+            final_norm=False,
+            traits=("norms without weights", _CAPPED),
+        ),
+        "block of two matrices, norms without weights",
+    ),
+    "exaone": ("Llama", LLAMA, "as Llama"),
+    "internlm3": ("Llama", LLAMA, "as Llama"),
+    "iquestcoder": ("Llama", LLAMA, "as Llama"),
     "smollm3": (
         "SmolLM3",
         Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias="mlp_bias", windows=late_windows, traits=("layers without positions",)),
@@ -262,7 +310,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
         "norms after the blocks; norms of queries and keys as wide as a head",
     ),
     "ernie4_5": (
-        "Ernie4_5_",
+        "Ernie4_5",
         Decoder(qkv_bias="use_bias", output_bias="use_bias", mlp_bias="use_bias"),
         "Llama with biases by use_bias",
     ),
@@ -276,7 +324,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
         Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=_bitnet_norms, traits=("norms inside the blocks",)),
         "further norms before o and before down",
     ),
-    "cwm": ("Cwm", Decoder(mlp_bias="mlp_bias", windows=windows_but_every(4)), "Llama with sliding windows"),
+    "cwm": ("Cwm", Decoder(mlp_bias="mlp_bias", windows=windows_but_every(4, first=True)), "Llama with sliding windows"),
     "jais2": (
         "Jais2",
         Decoder(

@@ -84,6 +84,8 @@ def _llama4_layers(config: Config, num_layers: int) -> Sequence[bool]:
 class Mixture:
     """Where the experts of a model type stand in its config. ``shared_key`` is the width of the shared block, or with
     ``num_shared_key`` the number of shared experts, each as wide as a routed one. ``dense_key`` is the width of dense layers.
+    ``bias`` says whether the experts have biases where they differ from the dense block, ``top_default`` how many experts a
+    token passes where the config says null.
     """
 
     sparse: Sparse = every_layer
@@ -96,6 +98,7 @@ class Mixture:
     router_bias: bool = False
     dense_key: str | None = None
     bias: Said | None = None
+    top_default: int | None = None
 
     def blocks(self, config: Config, dense: FeedForwardSpec) -> Sequence[FeedForwardSpec]:
         """One block per layer."""
@@ -107,7 +110,9 @@ class Mixture:
         return tuple(expert if has_experts else dense for has_experts in where_sparse)
 
     def _experts(self, config: Config, dense: FeedForwardSpec) -> FeedForwardSpec:
-        num, top = config.count(self.experts_key), config.count(self.top_key)
+        num = config.count(self.experts_key)
+        unsaid = self.top_default is not None and config.get(self.top_key) is None
+        top = min(num, self.top_default or 1) if unsaid else config.count(self.top_key)
         if not config.require(top <= num, self.top_key, f"found {top}", allowed=f"at most {num} experts", nearest=str(num)):
             top = num
         size = config.count(self.size_key)
@@ -138,8 +143,33 @@ def latent_heads(config: Config) -> AttentionSpec:
     return AttentionSpec(num_heads=heads, num_kv_heads=heads, head_size=size, latent=latent)
 
 
+def shared_biases(config: Config, dense: FeedForwardSpec, block: FeedForwardSpec) -> int:
+    """Biases of the shared block where the routed experts have none."""
+    shared = block.experts.shared_size if block.experts is not None else 0
+    inner = 2 if block.gated else 1
+    return (inner * shared + config.count("hidden_size")) * dense.bias if shared and not block.bias else 0
+
+
+def _wide_heads(config: Config) -> AttentionSpec:
+    """Heads whose size is rounded down where they do not divide the width."""
+    heads = config.count("num_attention_heads")
+    if config.get("head_dim") is not None:
+        return heads_of(config)
+    rounded = config.count("hidden_size") // heads * heads
+    return heads_of(config, width=max(heads, rounded))
+
+
+def _after_block(config: Config, dense: FeedForwardSpec, block: FeedForwardSpec) -> int:
+    return config.count("hidden_size") if block.experts is not None else 0
+
+
 def _sinks(config: Config, attention: AttentionSpec) -> int:
     return attention.num_heads
+
+
+def _gated_heads(config: Config, attention: AttentionSpec) -> int:
+    """Norms of queries and keys, and a gate of the attention's output."""
+    return 2 * attention.head_size + config.count("hidden_size") * attention.num_heads * attention.head_size
 
 
 def _indexer(config: Config, attention: AttentionSpec) -> int:
@@ -188,7 +218,13 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "deepseek_v2": (
         "DeepseekV2",
-        _row(replace(_DEEPSEEK, bias=False), heads=latent_heads, mlp_bias="mlp_bias", **_BIASED),
+        _row(
+            replace(_DEEPSEEK, bias=False, top_default=6),
+            heads=latent_heads,
+            mlp_bias="mlp_bias",
+            block_extra=shared_biases,
+            **_BIASED,
+        ),
         "latent attention; n_shared_experts; dense before first_k_dense_replace",
     ),
     "deepseek_v3": (
@@ -288,6 +324,8 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
             qkv_bias="use_bias",
             output_bias="use_bias",
             mlp_bias="use_bias",
+            head_bias="use_bias",
+            block_extra=shared_biases,
         ),
         "shared experts; layers by moe_layer_start_index, _end_index and _interval; the router's correction does not train",
     ),
@@ -298,7 +336,9 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "glm4_moe": (
         "Glm4Moe",
-        _row(_DEEPSEEK, qkv_bias=_ATTENTION, extra=where("use_qk_norm", per_head), traits=(_PARTIAL,)),
+        _row(
+            _DEEPSEEK, heads=_wide_heads, qkv_bias=_ATTENTION, extra=where("use_qk_norm", per_head), traits=(_PARTIAL,)
+        ),
         "n_shared_experts; dense before first_k_dense_replace; norms of queries and keys by use_qk_norm",
     ),
     "sarvam_moe": (
@@ -306,7 +346,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
         _row(_DEEPSEEK, qkv_bias=_ATTENTION, extra=where("use_qk_norm", per_head), traits=(_PARTIAL,)),
         "as GLM-4 MoE",
     ),
-    "solar_open": ("SolarOpen", _row(replace(_DEEPSEEK, sparse=every_layer), inner_key="moe_intermediate_size"), "n_shared_experts"),
+    "solar_open": ("SolarOpen", _row(replace(_DEEPSEEK, sparse=every_layer), inner_key="moe_intermediate_size", qkv_bias=_ATTENTION), "n_shared_experts"),
     "mellum": (
         "Mellum",
         _row(
@@ -329,9 +369,32 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
             ),
             extra=per_head,
             mlp_bias="mlp_bias",
+            block_extra=shared_biases,
             **_BIASED,
         ),
         "shared experts; layers by mlp_layer_types; norms of queries and keys as wide as a head",
+    ),
+    "axk1": (
+        "AXK1",
+        _row(replace(_DEEPSEEK, sparse=by_layer_type(1)), heads=latent_heads, block_extra=_after_block, **_BIASED),
+        "as DeepSeek-V3, with a norm after the experts",
+    ),
+    "afmoe": (
+        "Afmoe",
+        _row(
+            Mixture(
+                sparse=after_dense("num_dense_layers"),
+                experts_key="num_experts",
+                size_key="moe_intermediate_size",
+                num_shared_key="num_shared_experts",
+            ),
+            num_norms=4,
+            extra=_gated_heads,
+            windows=windows_but_every("global_attn_every_n_layers"),
+            traits=("gated attention", _AFTER),
+            **_BIASED,
+        ),
+        "4 RMS norms a layer; a gate of the attention's output; shared experts; dense before num_dense_layers",
     ),
     "minimax_m2": ("MiniMaxM2", _row(Mixture(), extra=per_width, traits=(_PARTIAL,)), "norms over all queries and over all keys"),
     "hunyuan_v1_moe": (
