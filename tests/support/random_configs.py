@@ -109,9 +109,29 @@ BY_KEY: dict[str, Draw] = {
     "qk_rope_head_dim": _pick(2, 4),
     "qk_nope_head_dim": _between(2, 9),
     "v_head_dim": _between(2, 9),
+    "type_vocab_size": _between(1, 4),
+    "embedding_size": _between(3, 9),
+    "hidden_dim": _between(3, 60),
+    "max_2d_position_embeddings": _between(3, 9),
+    "relative_attention_num_buckets": _pick(4, 8),
+    "use_task_id": _flag,
+    "task_type_vocab_size": _between(1, 4),
+    "relative_attention": _flag,
+    "position_biased_input": _flag,
+    "max_relative_positions": _pick(-1, 5, 9),
+    "pos_att_type": _pick(None, "c2p|p2c", ["c2p"], ["p2c", "c2p"]),
+    "d_kv": _pick(2, 4, 6),
+    "d_ff": _between(3, 60),
+    "num_decoder_layers": _maybe(_between(1, 5)),
+    "feed_forward_proj": _pick("relu", "gated-gelu", "gated-silu", "gelu"),
+    "encoder_ffn_dim": _between(3, 60),
+    "decoder_ffn_dim": _between(3, 60),
+    "decoder_layers": _between(1, 5),
+    "decoder_attention_heads": _divisor,
+    "scale_embedding": _flag,
+    "share_encoder_decoder_embeddings": _flag,
     "num_dense_layers": _between(0, 4),
     "global_attn_every_n_layers": _between(1, 4),
-    "expansion_ratio": _between(1, 4),
     "intermediate_multiple_size": _between(1, 4),
     "enable_bias": _flag,
     "do_layer_norm_before": _flag,
@@ -125,6 +145,8 @@ BY_KEY: dict[str, Draw] = {
 ONLY: dict[str, dict[str, Draw]] = {
     "apertus": {"hidden_act": _pick("xielu", "silu")},
     "llama4_text": {"layer_types": lambda rng, drawn: None, "num_key_value_heads": _divisor},
+    "helium": {"head_dim": lambda rng, drawn: drawn["hidden_size"] // drawn["num_attention_heads"]},
+    "axk1": {"q_lora_rank": _between(2, 12)},
     "cwm": {"sliding_window": _between(1, 9)},
     "exaone4": {"sliding_window": _between(1, 9)},
     "exaone_moe": {"sliding_window": _between(1, 9)},
@@ -133,6 +155,13 @@ ONLY: dict[str, dict[str, Draw]] = {
         "attention_types": lambda rng, drawn: [[["global", "local"], drawn["num_hidden_layers"] // 2], [["local"], 1]][
             : 1 + drawn["num_hidden_layers"] % 2
         ],
+    },
+    "deberta-v2": {
+        "type_vocab_size": _pick(0, 2),
+        "share_att_key": _flag,
+        "position_buckets": _pick(-1, 6),
+        "norm_rel_ebd": _pick("none", "layer_norm"),
+        "conv_kernel_size": _pick(0, 3),
     },
     "opt": {"word_embed_proj_dim": lambda rng, drawn: None},
     "deepseek_v32": {"q_lora_rank": _between(2, 12), "layer_types": lambda rng, drawn: None},
@@ -153,5 +182,6 @@ def draw(model_type: str, rng: random.Random) -> dict[str, Any]:
         make = special.get(key) or special.get(known) or BY_KEY.get(key) or BY_KEY.get(known)
         if make is not None and key not in named:
             named[key] = make(rng, drawn)
-    kept = {key: value for key, value in named.items() if key in entry.values}
+    named.update({key: make(rng, drawn) for key, make in special.items() if key not in entry.values and key not in BASE})
+    kept = {key: value for key, value in named.items() if key in entry.values or key in special}
     return {"model_type": model_type, "pad_token_id": 0, **kept}
