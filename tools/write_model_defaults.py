@@ -19,7 +19,10 @@ from tools.pages import write_or_check
 from trimtab.spec.huggingface.reader import RULES
 
 FILE = Path(__file__).resolve().parents[1] / "trimtab" / "spec" / "huggingface" / "defaults.json"
-_LEFT_OUT = re.compile(r"drop|token|initializer|_std$|use_cache|_idx$|mask_(?!time_prob|feature_prob)|loss|_weight$|temperature|beam|output_|jitter|summary_")
+_LEFT_OUT = re.compile(
+    r"drop|token_id|token_index|initializer|_std$|use_cache|_idx$|mask_(?!time_prob|feature_prob|token)|loss|_weight$"
+    r"|temperature|beam|output_(attentions|hidden_states|router)|jitter|summary_|suppress_tokens"
+)
 
 
 def contents() -> str:
