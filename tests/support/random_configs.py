@@ -175,6 +175,28 @@ BY_KEY: dict[str, Draw] = {
     "num_adapter_layers": _between(1, 3),
     "output_hidden_size": _maybe(_pick(8, 12)),
     "adapter_attn_dim": _maybe(_between(2, 5)),
+    "multimodal_projector_bias": _flag,
+    "mm_tokens_per_image": _pick(4, 16),
+    "downsample_factor": _pick(1, 2),
+    "spatial_merge_size": _pick(1, 2),
+    "downsample_ratio": _pick(0.5),
+    "scale_factor": _pick(1, 2),
+    "projection_dim": _between(3, 20),
+    "embed_dim": lambda rng, drawn: drawn["hidden_size"],
+    "depth": lambda rng, drawn: drawn["num_hidden_layers"],
+    "out_hidden_size": _between(3, 20),
+    "temporal_patch_size": _pick(1, 2),
+    "num_position_embeddings": _between(3, 20),
+    "fullatt_block_indexes": lambda rng, drawn: _some_layers(rng, drawn),
+    "deepstack_visual_indexes": lambda rng, drawn: _some_layers(rng, drawn),
+    "window_size": _pick(16, 32),
+    "projector_input_dim": _pick(12),
+    "projector_output_dim": _pick(12),
+    "vision_output_dim": _between(3, 20),
+    "projection_size": _maybe(_between(3, 20)),
+    "num_patches": _between(3, 20),
+    "norm_type": _pick("layer_norm", "rms_norm"),
+    "use_mean_pooling": _flag,
     "num_dense_layers": _between(0, 4),
     "global_attn_every_n_layers": _between(1, 4),
     "intermediate_multiple_size": _between(1, 4),
@@ -266,6 +288,19 @@ def draw(model_type: str, rng: random.Random) -> dict[str, Any]:
         make = special.get(key) or special.get(known) or BY_KEY.get(key) or BY_KEY.get(known)
         if make is not None and (key not in named or key in special):
             named[key] = make(rng, drawn)
+    for key, child in entry.children.items():
+        named[key] = _nested(child, rng)
     named.update({key: make(rng, drawn) for key, make in special.items() if key not in entry.values and key not in BASE})
-    kept = {key: value for key, value in named.items() if key in entry.values or key in special}
+    kept = {key: value for key, value in named.items() if key in entry.values or key in special or key in entry.children}
     return {"model_type": model_type, "pad_token_id": 0, **kept}
+
+
+def _nested(model_type: str, rng: random.Random) -> dict[str, Any]:
+    """A configuration inside another one, with its own random type where several fit."""
+    return draw(rng.choice(NESTED.get(model_type, (model_type,))), rng)
+
+
+NESTED: dict[str, tuple[str, ...]] = {
+    "llama": ("llama", "mistral", "qwen2", "qwen3", "gemma2"),
+    "qwen2": ("qwen2", "qwen3", "llama"),
+}

@@ -150,6 +150,14 @@ class Config:
         default = model_type or self._defaults.children.get(key, "")
         return Config(value, model_type=said if isinstance(said, str) else default, path=self.where(key), parent=self)
 
+    def flat(self, key: str) -> Config:
+        """A nested configuration whose keys stand in this one."""
+        return Config(self._values, model_type=self._defaults.children.get(key, ""), path=self.path, parent=self)
+
+    def over(self, values: Mapping[str, Any]) -> Config:
+        """This configuration with further values, which stand in no file."""
+        return Config({**self._values, **values}, model_type=self.model_type, path=self.path, parent=self)
+
     def require(self, holds: bool, key: str, message: str, *, allowed: str | None = None, nearest: str | None = None) -> bool:
         """Note a problem where a relation between values does not hold; returns whether it does."""
         if not holds:

@@ -164,7 +164,7 @@ _MOBILE = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 
 
 def _rounded(config: Config, channels: float) -> int:
     """Channels as a multiple of ``depth_divisible_by``, at least ``min_depth``, never less than nine tenths."""
-    unit, least = config.count("depth_divisible_by"), config.count("min_depth")
+    unit, least, channels = config.count("depth_divisible_by"), config.count("min_depth"), round(channels)
     value = max(least, int(channels + unit / 2) // unit * unit)
     return value + unit if value < 0.9 * channels else value
 
@@ -177,7 +177,7 @@ def read_mobilenet_v2(config: Config, head: Head) -> ModelSpec:
     stage = Stage(config.count("num_channels"), height, width)
     stage.convolve(_rounded(config, 32 * multiplier), kernel=3, stride=2)
     if not config.flag("first_layer_is_expansion"):
-        stage.convolve(_rounded(config, stage.channels * expand))
+        stage.convolve(stage.channels)
     stage.convolve(stage.channels, kernel=3, groups=stage.channels)
     stage.convolve(_rounded(config, 16 * multiplier))
     parts, turn, shrunk = [stage.part("stem")], stage, 2

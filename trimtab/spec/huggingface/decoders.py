@@ -167,11 +167,11 @@ def _head_bias(config: Config, row: Decoder, head: Head) -> int:
 _LM_HEAD_MODELS = ("GPT2", "OpenAIGPT", "CTRL")
 
 
-def decoder_rule(class_name: str, row: Decoder, layout: str) -> Rule:
+def decoder_rule(class_name: str, row: Decoder, layout: str, *, heads: tuple[Head, ...] = DECODER_HEADS) -> Rule:
     """The rule of one row."""
     return Rule(
         read=lambda config, head: read_decoder(config, head, row),
-        heads=DECODER_HEADS,
+        heads=heads,
         class_name=class_name,
         layout=layout,
         endings={Head.CAUSAL_LM: "LMHeadModel"} if class_name in _LM_HEAD_MODELS else {},

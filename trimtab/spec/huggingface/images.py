@@ -30,7 +30,7 @@ IMAGE_HEADS = (Head.IMAGE_CLASSES, Head.NONE)
 class Images:
     """In what an encoder of images differs from ViT. ``num_tokens`` are the trained tokens beside the patches.
 
-    ``key_bias`` says that keys have the bias of queries and values. ``positions`` is None where there is no table, else the
+    ``key_bias`` and ``value_bias`` stand for themselves where they may differ from ``qkv_bias``. ``positions`` is None where there is no table, else the
     number of its rows beside those of the patches. ``pooler`` says that the bare model ends in a dense layer; ``wide_head``
     that classes are read from twice the width; ``extra`` are further parameters of each layer, ``parts`` further parts.
     """
@@ -40,6 +40,8 @@ class Images:
     output_bias: Said = True
     mlp_bias: Said = True
     key_bias: Said | None = None
+    value_bias: Said | None = None
+    norm: NormKind = NormKind.LAYER
     gated: Said = False
     positions: int | None = 1
     patch_bias: bool = True
@@ -87,16 +89,16 @@ def image_layers(config: Config, row: Images, hidden: int, tokens: int) -> Stack
     """All layers, as an encoder over ``tokens`` tokens."""
     heads = config.count("num_attention_heads")
     size = whole_heads(config, hidden, heads)
-    qkv_bias = said(config, row.qkv_bias)
-    key_bias = qkv_bias if row.key_bias is None else said(config, row.key_bias)
+    query = said(config, row.qkv_bias)
+    biases = [query, *(query if fact is None else said(config, fact) for fact in (row.key_bias, row.value_bias))]
     attention = AttentionSpec(
         num_heads=heads,
         num_kv_heads=heads,
         head_size=size,
-        qkv_bias=qkv_bias and key_bias,
+        qkv_bias=all(biases),
         output_bias=said(config, row.output_bias),
     )
-    missing = 2 * heads * size if qkv_bias and not key_bias else 0
+    some = 0 if all(biases) else sum(biases) * heads * size
     inner = row.inner(config, hidden) if row.inner else config.count("intermediate_size")
     return StackSpec(
         role=StackRole.ENCODER,
@@ -105,12 +107,12 @@ def image_layers(config: Config, row: Images, hidden: int, tokens: int) -> Stack
         feed_forward=FeedForwardSpec(
             hidden_size=inner, gated=said(config, row.gated), activation=activation(config), bias=said(config, row.mlp_bias)
         ),
-        norm=NormKind.LAYER,
-        norm_bias=True,
+        norm=row.norm,
+        norm_bias=row.norm is NormKind.LAYER,
         causal=False,
         num_tokens=tokens,
         final_norm=row.final_norm,
-        other_parameters=missing + (row.extra(config, attention) if row.extra else 0),
+        other_parameters=some + (row.extra(config, attention) if row.extra else 0),
     )
 
 
@@ -121,7 +123,8 @@ def read_images(config: Config, head: Head, row: Images) -> ModelSpec:
     table = 0 if row.positions is None else (patches + row.positions) * hidden
     parts = (patch_part(config, hidden, bias=row.patch_bias, patches=patches),)
     parts += small("tokens of their own", extra * hidden) + small("positions", table)
-    parts += small("norm before the layers", 2 * hidden * row.norm_before)
+    norm_width = 2 * hidden if row.norm is NormKind.LAYER else hidden
+    parts += small("norm before the layers", norm_width * row.norm_before)
     parts += row.parts(config, head) if row.parts else ()
     if head is Head.NONE and row.pooler:
         parts += (linear("pooler", hidden, config.optional("pooler_output_size") or hidden),)
@@ -242,6 +245,7 @@ _ROWS: Mapping[str, tuple[str, Images, tuple[Head, ...], str]] = {
             output_bias="proj_bias",
             mlp_bias="mlp_bias",
             key_bias="key_bias",
+            value_bias="value_bias",
             gated="use_gated_mlp",
             positions=None,
             extra=_scales,
@@ -254,7 +258,7 @@ _ROWS: Mapping[str, tuple[str, Images, tuple[Head, ...], str]] = {
     "beit": (
         "Beit",
         Images(
-            qkv_bias=True, key_bias=False, positions=None, final_norm=False, extra=_beit_layer, parts=_beit_parts
+            qkv_bias=True, key_bias=False, value_bias=True, positions=None, final_norm=False, extra=_beit_layer, parts=_beit_parts
         ),
         IMAGE_HEADS,
         "ViT without a bias of the keys, with scales of the blocks; tables of positions by use_..._position_...",

@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 from trimtab.model import AttentionSpec, NormKind
 from trimtab.spec.huggingface.config import Config
-from trimtab.spec.huggingface.decoders import Decoder, Extra, decoder_rule
-from trimtab.spec.huggingface.heads import Rule
+from trimtab.spec.huggingface.decoders import DECODER_HEADS, Decoder, Extra, decoder_rule
+from trimtab.spec.huggingface.heads import Head, Rule
 from trimtab.spec.huggingface.layers import (
     full_by_type,
     late_windows,
@@ -79,6 +79,9 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     "ministral": ("Ministral", Decoder(windows=windows_by_type), "Llama without biases; windows by layer_types"),
     "ministral3": ("Ministral3", Decoder(windows=one_window), "Llama without biases"),
     "qwen2": ("Qwen2", Decoder(qkv_bias=True, windows=late_windows), "biases in q, k, v and not in o"),
+    "qwen2_vl_text": ("Qwen2VLText", Decoder(qkv_bias=True, windows=late_windows), "Qwen2"),
+    "qwen2_5_vl_text": ("Qwen2_5_VLText", Decoder(qkv_bias=True, windows=late_windows), "Qwen2"),
+    "qwen3_vl_text": ("Qwen3VLText", Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_head), "Qwen3"),
     "qwen3": (
         "Qwen3",
         Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_head, windows=late_windows),
@@ -345,5 +348,8 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
 }
 
 TABLE: Mapping[str, Rule] = MappingProxyType(
-    {model_type: decoder_rule(name, row, layout) for model_type, (name, row, layout) in _ROWS.items()}
+    {
+        model_type: decoder_rule(name, row, layout, heads=(Head.NONE,) if name.endswith("Text") else DECODER_HEADS)
+        for model_type, (name, row, layout) in _ROWS.items()
+    }
 )

@@ -11,12 +11,22 @@ from typing import Any
 from trimtab.errors import Problem, SpecError
 from trimtab.model import ModelSpec
 from trimtab.spec.fields import nearest, shown
-from trimtab.spec.huggingface import convolutional, encoders, gpt_like, images, llama_like, mixtures, seq2seq, speech
+from trimtab.spec.huggingface import convolutional, encoders, images, multimodal, seq2seq, speech
 from trimtab.spec.huggingface.config import Config
 from trimtab.spec.huggingface.document import read_document
 from trimtab.spec.huggingface.heads import Rule
 
-RULES: Mapping[str, Rule] = MappingProxyType({**llama_like.TABLE, **gpt_like.TABLE, **mixtures.TABLE, **encoders.TABLE, **seq2seq.TABLE, **images.TABLE, **speech.TABLE, **convolutional.TABLE})
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        **multimodal.LANGUAGE,
+        **encoders.TABLE,
+        **seq2seq.TABLE,
+        **images.TABLE,
+        **speech.TABLE,
+        **convolutional.TABLE,
+        **multimodal.TABLE,
+    }
+)
 """Every model type that is read."""
 _OTHERWISE = "explicit fields, or a trace of your own torch module (trimtab trace)"
 
