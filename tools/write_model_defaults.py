@@ -35,7 +35,7 @@ def contents() -> str:
     while missing := [name for name in wanted if name not in entries]:
         for name in missing:
             entries[name] = _entry(transformers.CONFIG_MAPPING[name], common)
-            wanted.update(dict.fromkeys(entries[name].get("children", {}).values()))
+            wanted.update(dict.fromkeys(child["model_type"] for child in entries[name].get("children", {}).values()))
     ordered = {"release": transformers.__version__, "model_types": dict(sorted(entries.items()))}
     lines = [f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in ordered["model_types"].items()]
     return f'{{"release": {json.dumps(ordered["release"])}, "model_types": {{\n' + ",\n".join(lines) + "\n}}\n"
@@ -53,14 +53,19 @@ def _entry(config: Any, common: set[str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"values": values}
     if config.attribute_map:
         entry["aliases"] = {name: key for name, key in config.attribute_map.items() if not name.endswith("token_id")}
-    children = {}
-    for key, spec in (config.sub_configs_defaults or {}).items():
-        name = spec.model_type or getattr(spec.config_class, "model_type", "")
-        if name:
-            children[key] = name
+    children = {key: _child(spec) for key, spec in (config.sub_configs_defaults or {}).items()}
     if children:
         entry["children"] = children
     return entry
+
+
+def _child(spec: Any) -> dict[str, Any]:
+    """A nested configuration: its type, whether that is the only one, and its values where the outer one leaves it out."""
+    entry: dict[str, Any] = {"model_type": spec.model_type}
+    if spec.config_class.__name__ != "AutoConfig":
+        entry["fixed"] = True
+    values = {key: value for key, value in spec.init_kwargs.items() if isinstance(value, int | float | str | list)}
+    return {**entry, "values": values} if values else entry
 
 
 def main() -> int:

@@ -239,6 +239,9 @@ ONLY: dict[str, dict[str, Draw]] = {
         "image_size": _pick(32, 64),
         "patch_size": _pick(2, 4),
     },
+    "llama4_vision_model": {"image_size": _pick(32, 48)},
+    "idefics3_vision": {"image_size": _pick(32, 48)},
+    "smolvlm_vision": {"image_size": _pick(32, 48)},
     "clip_vision_model": {"image_size": _pick(32, 48)},
     "siglip_vision_model": {"image_size": _pick(32, 48)},
     "beit": {"vocab_size": _pick(20)},
@@ -289,7 +292,7 @@ def draw(model_type: str, rng: random.Random) -> dict[str, Any]:
         if make is not None and (key not in named or key in special):
             named[key] = make(rng, drawn)
     for key, child in entry.children.items():
-        named[key] = _nested(child, rng)
+        named[key] = _nested(child.model_type, rng) if not child.fixed else draw(child.model_type, rng)
     named.update({key: make(rng, drawn) for key, make in special.items() if key not in entry.values and key not in BASE})
     kept = {key: value for key, value in named.items() if key in entry.values or key in special or key in entry.children}
     return {"model_type": model_type, "pad_token_id": 0, **kept}

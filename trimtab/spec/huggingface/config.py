@@ -8,7 +8,7 @@ from typing import Any
 
 from trimtab.errors import Problem, SpecError
 from trimtab.spec.fields import nearest, shown
-from trimtab.spec.huggingface.defaults import defaults_of
+from trimtab.spec.huggingface.defaults import Child, defaults_of
 from trimtab.spec.huggingface.limits import limit
 
 _MANY = 1000
@@ -139,20 +139,23 @@ class Config:
             return tuple(value)
         return (choices[0],) * length
 
-    def child(self, key: str, model_type: str | None = None, *, fixed: bool = False) -> Config:
-        """A nested configuration. Its type is what it says itself (unless ``fixed``), else ``model_type``, else the default."""
+    def child(self, key: str, model_type: str | None = None) -> Config:
+        """A nested configuration. Its type is ``model_type`` where that is given, else what transformers takes: the only type
+        that may stand there, what the nested configuration says, or the default."""
+        known = self._defaults.children.get(key, Child(model_type=""))
         value = self.get(key)
         if value is not None and not isinstance(value, Mapping):
             self.note(key, f"found {shown(value)}", allowed="an object, the configuration of a part of the model")
             value = None
-        value = value or {}
-        said = None if fixed else value.get("model_type")
-        default = model_type or self._defaults.children.get(key, "")
-        return Config(value, model_type=said if isinstance(said, str) else default, path=self.where(key), parent=self)
+        values = known.values if value is None else value
+        said = values.get("model_type")
+        kind = known.model_type if known.fixed or not isinstance(said, str) else said
+        return Config(values, model_type=model_type or kind, path=self.where(key), parent=self)
 
     def flat(self, key: str) -> Config:
         """A nested configuration whose keys stand in this one."""
-        return Config(self._values, model_type=self._defaults.children.get(key, ""), path=self.path, parent=self)
+        known = self._defaults.children.get(key, Child(model_type=""))
+        return Config(self._values, model_type=known.model_type, path=self.path, parent=self)
 
     def over(self, values: Mapping[str, Any]) -> Config:
         """This configuration with further values, which stand in no file."""

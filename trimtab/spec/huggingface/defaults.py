@@ -17,12 +17,22 @@ _FILE = Path(__file__).with_name("defaults.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A nested configuration: the type that it has where it names none, or (``fixed``) in any case; ``values`` stand for it
+    where it is left out as a whole."""
+
+    model_type: str
+    fixed: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """One configuration class. ``aliases`` maps another name of a key to the key, ``children`` a nested config to its type."""
+    """One configuration class. ``aliases`` maps another name of a key to the key, ``children`` are the nested ones."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
-    children: Mapping[str, str] = field(default_factory=dict)
+    children: Mapping[str, Child] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=1)
@@ -41,5 +51,7 @@ def defaults_of(model_type: str) -> Defaults:
     """Defaults of one model type; none where it has no entry."""
     entry = _contents()["model_types"].get(model_type, {})
     return Defaults(
-        values=entry.get("values", {}), aliases=entry.get("aliases", {}), children=entry.get("children", {})
+        values=entry.get("values", {}),
+        aliases=entry.get("aliases", {}),
+        children={key: Child(**child) for key, child in entry.get("children", {}).items()},
     )

@@ -76,7 +76,7 @@ def num_patches(config: Config) -> int:
 def patch_part(config: Config, hidden: int, *, bias: bool, patches: int, frames: int = 1) -> PartSpec:
     """The convolution that makes a token of each patch; ``frames`` pictures share one."""
     rows, columns = pair(config, "patch_size")
-    inputs = config.count(config.name("num_channels")) * rows * columns * frames
+    inputs = config.count("in_channels" if config.get("num_channels") is None else "num_channels") * rows * columns * frames
     return PartSpec(
         name="patches",
         num_parameters=inputs * hidden + hidden * bias,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from enum import StrEnum
 from types import MappingProxyType
 
 from trimtab.model import (
@@ -45,11 +46,10 @@ def language(config: Config, head: Head) -> ModelSpec:
 def tower(config: Config, key: str = "vision_config") -> Tower:
     """The nested encoder of pictures or sound."""
     child = config.child(key)
-    kind = child.model_type if child.model_type in VISION else f"{child.model_type}_vision"
-    if kind not in VISION:
+    if child.model_type not in VISION:
         _unknown(child, list(VISION))
         return tower_of(VISION["clip_vision_model"](Config({}, model_type="clip_vision_model"), Head.NONE))
-    return tower_of(VISION[kind](config.child(key, kind, fixed=True), Head.NONE))
+    return tower_of(VISION[child.model_type](child, Head.NONE))
 
 
 def _unknown(child: Config, known: list[str]) -> None:
@@ -57,10 +57,21 @@ def _unknown(child: Config, known: list[str]) -> None:
     child.note("model_type", f"'{found[:60]}' is not known here", allowed=", ".join(sorted(known)), nearest=nearest(found[:60], known))
 
 
-def read_with_tower(config: Config, head: Head, projector: Projector, *, key: str = "vision_config") -> ModelSpec:
-    """A tower and a projector before a decoder. The logits are tied as the outer config says."""
+class Tied(StrEnum):
+    """Which configuration says that the logits are tied to the embedding."""
+
+    OUTER = "outer"
+    INNER = "inner"
+    EITHER = "either"
+
+
+def read_with_tower(
+    config: Config, head: Head, projector: Projector, *, key: str = "vision_config", tied_by: Tied = Tied.OUTER
+) -> ModelSpec:
+    """A tower and a projector before a decoder."""
     text, before = language(config, head), tower(config, key)
-    tied = config.flag("tie_word_embeddings")
+    outer = config.flag("tie_word_embeddings")
+    tied = {Tied.OUTER: outer, Tied.INNER: text.tied_embeddings, Tied.EITHER: outer or text.tied_embeddings}[tied_by]
     return replace(
         text,
         name=config.model_type,
@@ -84,6 +95,15 @@ def _two_layers(config: Config, before: Tower, width: int) -> tuple[PartSpec, ..
 
 def _two_layers_and_newline(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
     return _two_layers(config, before, width) + small("end of a row", width)
+
+
+def _two_layers_of_levels(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
+    levels = config.get("vision_feature_layers") if config.has("vision_feature_layers") else config.get("vision_feature_layer")
+    wide = before.width * (max(1, len(levels)) if isinstance(levels, list) else 1)
+    return (
+        merged("projector", config, (wide, width, width), tokens=before.tokens, bias=True),
+        *small("norm of the projector", 2 * wide),
+    )
 
 
 def _one_layer(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
@@ -187,12 +207,12 @@ def read_text_encoder(config: Config, head: Head, *, siglip: bool) -> ModelSpec:
 
 def read_pair(config: Config, head: Head, *, siglip: bool) -> ModelSpec:
     """CLIP and SigLIP: an encoder of text beside one of pictures; for classes of images the latter alone."""
-    child = config.child("vision_config", fixed=True)
+    child = config.child("vision_config")
     picture = VISION[child.model_type](child, Head.NONE)
     if head is Head.IMAGE_CLASSES:
         classes = linear("classes of an image", picture.hidden_size, num_labels(config))
         return replace(picture, name=config.model_type, parts=(*picture.parts, classes))
-    text = read_text_encoder(config.child("text_config", fixed=True), Head.NONE, siglip=siglip)
+    text = read_text_encoder(config.child("text_config"), Head.NONE, siglip=siglip)
     joined = small("scale of the logits", 2 if siglip else 1, place=PartPlace.AFTER)
     if not siglip:
         size = config.count("projection_dim")
@@ -206,9 +226,11 @@ def read_pair(config: Config, head: Head, *, siglip: bool) -> ModelSpec:
     )
 
 
-def _rule(class_name: str, projector: Projector, layout: str, *, key: str = "vision_config") -> Rule:
+def _rule(
+    class_name: str, projector: Projector, layout: str, *, key: str = "vision_config", tied_by: Tied = Tied.OUTER
+) -> Rule:
     return Rule(
-        read=lambda config, head: read_with_tower(config, head, projector, key=key),
+        read=lambda config, head: read_with_tower(config, head, projector, key=key, tied_by=tied_by),
         heads=_VL_HEADS,
         class_name=class_name,
         layout=layout,
@@ -218,9 +240,14 @@ def _rule(class_name: str, projector: Projector, layout: str, *, key: str = "vis
 _PAIR_HEADS = (Head.NONE, Head.IMAGE_CLASSES)
 TABLE: Mapping[str, Rule] = MappingProxyType(
     {
-        "llava": _rule("Llava", _two_layers, "tower, projector of two layers, decoder; each read by its own model_type"),
+        "llava": _rule(
+            "Llava",
+            _two_layers,
+            "tower, projector of two layers, decoder; each read by its own model_type",
+            tied_by=Tied.EITHER,
+        ),
         "llava_next": _rule("LlavaNext", _two_layers_and_newline, "LLaVA with a token for the end of a row"),
-        "vipllava": _rule("VipLlava", _two_layers, "LLaVA"),
+        "vipllava": _rule("VipLlava", _two_layers_of_levels, "LLaVA with a norm over several layers of the tower"),
         "gemma3": _rule("Gemma3", _pooled, "tower, mean of patches, a projection and its norm, decoder"),
         "paligemma": _rule("PaliGemma", _projection_dim, "tower, one linear layer, decoder"),
         "aya_vision": _rule("AyaVision", _shuffled_gated, "tower, shuffled pixels through a gated block with a norm, decoder"),
@@ -231,7 +258,7 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
         "qwen2_vl": _rule("Qwen2VL", _nothing, "tower that merges four tokens, decoder"),
         "qwen2_5_vl": _rule("Qwen2_5_VL", _nothing, "tower with RMS norms and gated blocks that merges four tokens, decoder"),
         "qwen3_vl": _rule("Qwen3VL", _nothing, "tower with mergers at several depths, decoder"),
-        "llama4": _rule("Llama4", _llama4, "tower with an adapter, one linear layer, decoder with experts"),
+        "llama4": _rule("Llama4", _llama4, "tower with an adapter, one linear layer, decoder with experts", tied_by=Tied.INNER),
         "qwen2_audio": _rule("Qwen2Audio", _one_layer, "Whisper's encoder, one linear layer, decoder", key="audio_config"),
         "clip": Rule(
             read=lambda config, head: read_pair(config, head, siglip=False),
