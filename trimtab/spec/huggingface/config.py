@@ -23,11 +23,19 @@ class Config:
     so that one reading finds all problems; ``settle`` raises them.
     """
 
-    def __init__(self, values: Mapping[str, Any], *, model_type: str, path: str = "", parent: Config | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        *,
+        model_type: str,
+        path: str = "",
+        parent: Config | None = None,
+        lines: Mapping[str, int] | None = None,
+    ) -> None:
         self.model_type = model_type
         self.path = path
         self.problems: list[Problem] = parent.problems if parent else []
-        self.lines: Mapping[str, int] = parent.lines if parent else {}
+        self.lines: Mapping[str, int] = parent.lines if parent else lines or {}
         self._values = values
         self._defaults = defaults_of(model_type)
         self._find_slips()

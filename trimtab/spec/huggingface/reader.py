@@ -41,8 +41,7 @@ def model_from_config(
     configuration classes. Raises SpecError with all problems found.
     """
     rule = _rule(values, lines or {}, source)
-    config = Config(values, model_type=str(values["model_type"]))
-    config.lines = lines or {}
+    config = Config(values, model_type=str(values["model_type"]), lines=lines)
     model: ModelSpec | None = None
     try:
         model = rule.read(config, rule.head(config))
