@@ -43,7 +43,7 @@ def _some_layers(rng: random.Random, drawn: dict[str, Any]) -> list[int]:
 BASE: dict[str, Draw] = {
     "num_hidden_layers": _between(1, 7),
     "num_attention_heads": _pick(1, 2, 3, 4, 6, 8),
-    "hidden_size": lambda rng, drawn: drawn["num_attention_heads"] * 2 * rng.randint(1, 6),
+    "hidden_size": lambda rng, drawn: drawn["num_attention_heads"] * 2 * rng.randint(2, 6),
     "vocab_size": _between(11, 90),
     "tie_word_embeddings": _flag,
 }
@@ -212,6 +212,7 @@ BY_KEY: dict[str, Draw] = {
 ONLY: dict[str, dict[str, Draw]] = {
     "apertus": {"hidden_act": _pick("xielu", "silu")},
     "llama4_text": {"layer_types": lambda rng, drawn: None, "num_key_value_heads": _divisor},
+    "internlm3": {"attention_bias": _pick(True), "mlp_bias": _pick(True)},
     "helium": {"head_dim": lambda rng, drawn: drawn["hidden_size"] // drawn["num_attention_heads"]},
     "axk1": {"q_lora_rank": _between(2, 12)},
     "cwm": {"sliding_window": _between(1, 9)},

@@ -26,7 +26,14 @@ class Stage:
         self.num_parameters, self.flops, self.kept = 0, 0.0, 0.0
 
     def convolve(
-        self, outputs: int, *, kernel: int | tuple[int, int] = 1, stride: int = 1, groups: int = 1, bias: bool = False, norm: bool = True
+        self,
+        outputs: int,
+        *,
+        kernel: int | tuple[int, int] = 1,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        norm: bool = True,
     ) -> None:
         """A convolution that keeps the size but for its stride, and the norm after it."""
         rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel

@@ -5,7 +5,7 @@ A ``Decoder`` says in which points a model type differs from Llama; ``read_decod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trimtab.model import (
@@ -75,9 +75,7 @@ def said(config: Config, fact: Said) -> bool:
 def read_decoder(config: Config, head: Head, row: Decoder) -> ModelSpec:
     """A decoder's ModelSpec; problems are noted in the config."""
     hidden = config.count("hidden_size")
-    attention = replace(
-        row.heads(config), qkv_bias=said(config, row.qkv_bias), output_bias=said(config, row.output_bias)
-    )
+    attention = replace(row.heads(config), qkv_bias=said(config, row.qkv_bias), output_bias=said(config, row.output_bias))
     num_layers = config.count("num_hidden_layers")
     dense = _dense(config, row, hidden)
     blocks = row.blocks(config, dense) if row.blocks else (dense,) * num_layers
@@ -164,7 +162,11 @@ def _head_bias(config: Config, row: Decoder, head: Head) -> int:
     return config.count("vocab_size") if head is Head.CAUSAL_LM and said(config, row.head_bias) else 0
 
 
-_LM_HEAD_MODELS = ("GPT2", "OpenAIGPT", "CTRL")
+_ENDINGS: Mapping[str, Mapping[Head, str]] = {
+    **{name: {Head.CAUSAL_LM: "LMHeadModel"} for name in ("GPT2", "OpenAIGPT", "CTRL")},
+    "Gemma3": {Head.NONE: "TextModel", Head.SEQUENCE_CLASSES: "TextForSequenceClassification"},
+}
+"""Endings of class names that are not those of the heads."""
 
 
 def decoder_rule(class_name: str, row: Decoder, layout: str, *, heads: tuple[Head, ...] = DECODER_HEADS) -> Rule:
@@ -174,5 +176,5 @@ def decoder_rule(class_name: str, row: Decoder, layout: str, *, heads: tuple[Hea
         heads=heads,
         class_name=class_name,
         layout=layout,
-        endings={Head.CAUSAL_LM: "LMHeadModel"} if class_name in _LM_HEAD_MODELS else {},
+        endings=_ENDINGS.get(class_name, {}),
     )

@@ -281,7 +281,12 @@ _ROWS: Mapping[str, tuple[str, Encoder, tuple[Head, ...], str]] = {
     ),
     "roformer": (
         "RoFormer",
-        Encoder(embedding_key="embedding_size", positions=False, dense_head=True, traits=("norms after the blocks", "rotary positions")),
+        Encoder(
+            embedding_key="embedding_size",
+            positions=False,
+            dense_head=True,
+            traits=("norms after the blocks", "rotary positions"),
+        ),
         _ALL,
         "BERT with rotary positions",
     ),

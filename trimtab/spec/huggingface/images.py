@@ -183,8 +183,11 @@ def _beit_parts(config: Config, head: Head) -> tuple[PartSpec, ...]:
     table = (num_patches(config) + 1) * hidden if config.flag("use_absolute_position_embeddings") else 0
     shared = _beit_table(config) if config.flag("use_shared_relative_position_bias") else 0
     mask = hidden if config.flag("use_mask_token") else 0
-    return small("positions", table) + small("relative positions", shared) + small("mask token", mask) + small(
-        "last norm", 2 * hidden, place=PartPlace.AFTER
+    return (
+        small("positions", table)
+        + small("relative positions", shared)
+        + small("mask token", mask)
+        + small("last norm", 2 * hidden, place=PartPlace.AFTER)
     )
 
 
@@ -323,9 +326,7 @@ def read_swin(config: Config, head: Head) -> ModelSpec:
     stacks[-1] = replace(stacks[-1], final_norm=True)
     if head is Head.IMAGE_CLASSES:
         parts += (linear("classes of an image", width, num_labels(config)),)
-    return picture_model(
-        config, hidden=width, stacks=tuple(stacks), parts=parts, traits=("attention in shifted windows",)
-    )
+    return picture_model(config, hidden=width, stacks=tuple(stacks), parts=parts, traits=("attention in shifted windows",))
 
 
 def read_spectrogram(config: Config, head: Head) -> ModelSpec:

@@ -199,9 +199,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "olmo3": (
         "Olmo3",
-        Decoder(
-            qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_width, windows=windows_but_every(4), traits=(_AFTER,)
-        ),
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_width, windows=windows_but_every(4), traits=(_AFTER,)),
         "OLMo 2 with sliding windows",
     ),
     "cohere": (
@@ -228,7 +226,11 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
         ),
         "one layer norm without bias before parallel blocks",
     ),
-    "granite": ("Granite", Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias="mlp_bias", traits=("scaled residuals",)), "as Llama"),
+    "granite": (
+        "Granite",
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias="mlp_bias", traits=("scaled residuals",)),
+        "as Llama",
+    ),
     "glm": ("Glm", Decoder(qkv_bias=_ATTENTION, traits=(_PARTIAL,)), "biases in q, k, v by attention_bias and not in o"),
     "glm4": ("Glm4", Decoder(qkv_bias=_ATTENTION, num_norms=4, traits=(_PARTIAL, _AFTER)), "GLM with 4 RMS norms a layer"),
     "helium": (
@@ -276,7 +278,13 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     "iquestcoder": ("Llama", LLAMA, "as Llama"),
     "smollm3": (
         "SmolLM3",
-        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, mlp_bias="mlp_bias", windows=late_windows, traits=("layers without positions",)),
+        Decoder(
+            qkv_bias=_ATTENTION,
+            output_bias=_ATTENTION,
+            mlp_bias="mlp_bias",
+            windows=late_windows,
+            traits=("layers without positions",),
+        ),
         "as Llama",
     ),
     "seed_oss": (

@@ -54,7 +54,9 @@ def tower(config: Config, key: str = "vision_config") -> Tower:
 
 def _unknown(child: Config, known: list[str]) -> None:
     found = child.model_type or "nothing"
-    child.note("model_type", f"'{found[:60]}' is not known here", allowed=", ".join(sorted(known)), nearest=nearest(found[:60], known))
+    child.note(
+        "model_type", f"'{found[:60]}' is not known here", allowed=", ".join(sorted(known)), nearest=nearest(found[:60], known)
+    )
 
 
 class Tied(StrEnum):
@@ -221,14 +223,10 @@ def read_pair(config: Config, head: Head, *, siglip: bool) -> ModelSpec:
             for name, width in (("pictures", picture.hidden_size), ("text", text.hidden_size))
         )
     stacks = tuple(replace(stack, hidden_size=picture.width(stack)) for stack in picture.stacks)
-    return replace(
-        text, name=config.model_type, stacks=text.stacks + stacks, parts=text.parts + picture.parts + joined
-    )
+    return replace(text, name=config.model_type, stacks=text.stacks + stacks, parts=text.parts + picture.parts + joined)
 
 
-def _rule(
-    class_name: str, projector: Projector, layout: str, *, key: str = "vision_config", tied_by: Tied = Tied.OUTER
-) -> Rule:
+def _rule(class_name: str, projector: Projector, layout: str, *, key: str = "vision_config", tied_by: Tied = Tied.OUTER) -> Rule:
     return Rule(
         read=lambda config, head: read_with_tower(config, head, projector, key=key, tied_by=tied_by),
         heads=_VL_HEADS,

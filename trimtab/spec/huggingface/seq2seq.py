@@ -156,9 +156,7 @@ _BART_ROWS: Mapping[str, tuple[str, Bart, str]] = {
     "m2m_100": ("M2M100", _FIXED, "as Pegasus"),
     "marian": (
         "Marian",
-        Bart(
-            positions=PositionKind.SINUSOIDAL, offset=0, embedding_norm=False, shared_key="share_encoder_decoder_embeddings"
-        ),
+        Bart(positions=PositionKind.SINUSOIDAL, offset=0, embedding_norm=False, shared_key="share_encoder_decoder_embeddings"),
         "fixed positions; norms after the blocks; no norms of the embeddings",
     ),
 }

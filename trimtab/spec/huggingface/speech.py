@@ -94,7 +94,9 @@ def read_waves(config: Config, head: Head, row: Waves) -> ModelSpec:
         _token_layer("projection of the features", channels, hidden),
         *small("mask token", hidden * masked),
         _position_convolution(config, row, hidden),
-        *small("relative positions", config.count("num_buckets") * config.count("num_attention_heads") if row.gated_positions else 0),
+        *small(
+            "relative positions", config.count("num_buckets") * config.count("num_attention_heads") if row.gated_positions else 0
+        ),
     )
     adapted, width = _adapter(config, hidden) if row.adapters else ((), hidden)
     parts += adapted
@@ -104,7 +106,10 @@ def read_waves(config: Config, head: Head, row: Waves) -> ModelSpec:
         narrow = config.count("classifier_proj_size")
         weighted = config.count("num_hidden_layers") + 1 if config.flag("use_weighted_layer_sum") else 0
         parts += small("weights of the layers", weighted, place=PartPlace.AFTER)
-        parts += (linear("projector", hidden, narrow, per_token=True), linear("classes of a recording", narrow, num_labels(config)))
+        parts += (
+            linear("projector", hidden, narrow, per_token=True),
+            linear("classes of a recording", narrow, num_labels(config)),
+        )
     return _waves_model(config, hidden=hidden, stack=_wave_layers(config, row, hidden), parts=parts)
 
 
@@ -217,10 +222,10 @@ def _adapter(config: Config, hidden: int) -> tuple[tuple[PartSpec, ...], int]:
     return (*parts, adapter), width
 
 
-
-
 _WAVE_HEADS = (Head.CTC, Head.NONE, Head.SEQUENCE_CLASSES)
-_WAVE_LAYOUT = "convolutions of the waveform, a projection, positions by a convolution whose weights are normed, layers with biases"
+_WAVE_LAYOUT = (
+    "convolutions of the waveform, a projection, positions by a convolution whose weights are normed, layers with biases"
+)
 _WAVES: Mapping[str, tuple[str, Waves, str]] = {
     "wav2vec2": ("Wav2Vec2", Waves(adapters=True), _WAVE_LAYOUT + "; adapters by add_adapter and adapter_attn_dim"),
     "hubert": ("Hubert", Waves(), _WAVE_LAYOUT),

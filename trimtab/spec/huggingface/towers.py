@@ -40,7 +40,8 @@ class Tower:
 def tower_of(model: ModelSpec) -> Tower:
     """An encoder as a tower."""
     stacks = tuple(
-        replace(stack, role=StackRole.TOWER, hidden_size=model.width(stack), final_norm=stack.final_norm) for stack in model.stacks
+        replace(stack, role=StackRole.TOWER, hidden_size=model.width(stack), final_norm=stack.final_norm)
+        for stack in model.stacks
     )
     return Tower(stacks=stacks, parts=model.parts, width=model.hidden_size, tokens=stacks[-1].num_tokens or 1)
 
@@ -165,9 +166,7 @@ def read_sound(config: Config, head: Head) -> ModelSpec:
     """Whisper's encoder as Qwen2-Audio has it."""
     hidden = config.count("d_model")
     return replace(
-        picture_model(
-            config, hidden=hidden, stacks=(whisper_encoder(config),), parts=(spectrum_convolutions(config, hidden),)
-        ),
+        picture_model(config, hidden=hidden, stacks=(whisper_encoder(config),), parts=(spectrum_convolutions(config, hidden),)),
         traits=("keys without a bias",),
     )
 
