@@ -56,16 +56,20 @@ def whole_heads(config: Config, hidden: int, heads: int, key: str = "num_attenti
 def runs(layers: Sequence[StackSpec], *, final_norm: bool) -> tuple[StackSpec, ...]:
     """Layers in their order as stacks of equal ones; only the last stack has the final norm.
 
-    Kinds that alternate (more than ``MAX_RUNS`` runs) become one stack per kind, in the order in which the kinds first appear:
-    sums over the layers are the same, their order is not kept.
+    Kinds that take turns (more than ``MAX_RUNS`` runs) become one stack per kind, in the order in which the kinds first appear,
+    and all but the first say that they alternate with the one before: sums over the layers are the same.
     """
     groups = [(layer, len(list(same))) for layer, same in itertools.groupby(layers)]
-    if len(groups) > MAX_RUNS:
-        kinds = list(dict.fromkeys(layer for layer, _ in groups))
-        groups = [(kind, sum(num for layer, num in groups if layer == kind)) for kind in kinds]
+    mixed = len(groups) > MAX_RUNS
+    if mixed:
+        sums = dict.fromkeys(layers, 0)
+        for layer, num in groups:
+            sums[layer] += num
+        groups = list(sums.items())
     last = len(groups) - 1
     return tuple(
-        replace(layer, num_layers=num, final_norm=final_norm and index == last) for index, (layer, num) in enumerate(groups)
+        replace(layer, num_layers=num, final_norm=final_norm and index == last, alternates=mixed and index > 0)
+        for index, (layer, num) in enumerate(groups)
     )
 
 
