@@ -35,6 +35,9 @@ def contents() -> str:
     while missing := [name for name in wanted if name not in entries]:
         for name in missing:
             entries[name] = _entry(transformers.CONFIG_MAPPING[name], common)
+            if name in RULES:
+                classes = [RULES[name].class_of(head) for head in RULES[name].all_heads]
+                entries[name]["classes"] = [known for known in classes if hasattr(transformers, known)]
             wanted.update(dict.fromkeys(child["model_type"] for child in entries[name].get("children", {}).values()))
     ordered = {"release": transformers.__version__, "model_types": dict(sorted(entries.items()))}
     lines = [f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in ordered["model_types"].items()]

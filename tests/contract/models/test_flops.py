@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
     "qwen3_moe": {**TEXT, "num_key_value_heads": 2, "num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 48},
     "deepseek_v3": {
         **TEXT,
+        "num_key_value_heads": 4,
         "kv_lora_rank": 24,
         "q_lora_rank": 40,
         "qk_nope_head_dim": 16,
@@ -114,7 +115,7 @@ def test_forward_flops(model_type: str) -> None:
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"  # the grouped product of experts is unknown to the counter
     rule = RULES[model_type]
-    module = getattr(transformers, rule.class_of(rule.heads[0]))(config).eval()
+    module = getattr(transformers, rule.class_of(rule.all_heads[0]))(config).eval()
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         module(**inputs(model_type, values))

@@ -186,7 +186,7 @@ class Config:
     def _find_slips(self) -> None:
         known = self._defaults.values
         for key in self._values if len(self._values) <= _MANY else ():
-            if not isinstance(key, str) or key in known or key in self._defaults.aliases:
+            if key in known or key in self._defaults.aliases:
                 continue
             close = difflib.get_close_matches(key, [name for name in known if name not in self._values], n=1, cutoff=_CLOSE)
             if close and isinstance(known[close[0]], int):

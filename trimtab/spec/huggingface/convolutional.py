@@ -209,25 +209,25 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
     {
         "resnet": Rule(
             read=read_resnet,
-            heads=IMAGE_HEADS,
+            all_heads=IMAGE_HEADS,
             class_name="ResNet",
             layout="7 x 7 stem, stages of basic or bottleneck blocks with batch norms, shortcuts where size or width change",
         ),
         "convnext": Rule(
             read=read_convnext,
-            heads=IMAGE_HEADS,
+            all_heads=IMAGE_HEADS,
             class_name="ConvNext",
             layout="patches, stages of depthwise 7 x 7 convolutions with two dense layers, a norm and a scale",
         ),
         "convnextv2": Rule(
             read=lambda config, head: read_convnext(config, head, second=True),
-            heads=IMAGE_HEADS,
+            all_heads=IMAGE_HEADS,
             class_name="ConvNextV2",
             layout="ConvNeXt with a norm of responses instead of the scale",
         ),
         "mobilenet_v2": Rule(
             read=read_mobilenet_v2,
-            heads=IMAGE_HEADS,
+            all_heads=IMAGE_HEADS,
             class_name="MobileNetV2",
             layout="inverted residual blocks of three convolutions with batch norms, widths by depth_multiplier",
         ),

@@ -30,13 +30,13 @@ Said = bool | str
 Extra = Callable[[Config, AttentionSpec], int]
 BlockExtra = Callable[[Config, FeedForwardSpec, FeedForwardSpec], int]
 Blocks = Callable[[Config, FeedForwardSpec], Sequence[FeedForwardSpec]]
-DECODER_HEADS = (Head.CAUSAL_LM, Head.NONE, Head.SEQUENCE_CLASSES, Head.TOKEN_CLASSES, Head.QUESTIONS)
+DECODER_HEADS = (Head.CAUSAL_LM, Head.NONE, Head.SEQUENCE_CLASSES, Head.WORD_CLASSES, Head.QUESTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoder:
-    """In what a decoder differs from Llama. ``extra`` are further parameters of each layer, ``blocks`` mixtures of experts,
-    ``block_extra`` further parameters of a layer by its block (from the dense block and the layer's own), ``parts`` further parts.
+    """In what a decoder differs from Llama. ``further`` are further parameters of each layer, ``blocks`` mixtures of experts,
+    ``block_extra`` those of a layer by its block (from the dense block and the layer's own), ``parts`` further parts.
 
     ``offset`` rows of the learned positions stand for no position; ``inner_key`` names the feed-forward width, and ``growth``
     is its multiple of the width where that is null.
@@ -54,7 +54,7 @@ class Decoder:
     norm_bias: bool = False
     num_norms: int | Callable[[Config], int] = 2
     final_norm: Said = True
-    extra: Extra | None = None
+    further: Extra | None = None
     windows: Windows = no_windows
     blocks: Blocks | None = None
     block_extra: BlockExtra | None = None
@@ -88,7 +88,7 @@ def read_decoder(config: Config, head: Head, row: Decoder) -> ModelSpec:
         norm=row.norm,
         norm_bias=row.norm_bias,
         num_norms=None if norms == 2 else norms,
-        other_parameters=row.extra(config, attention) if row.extra else 0,
+        other_parameters=row.further(config, attention) if row.further else 0,
     )
     windows = row.windows(config, num_layers)
     layers = [
@@ -130,7 +130,7 @@ def head_parts(config: Config, head: Head, hidden: int) -> tuple[PartSpec, ...]:
     """Heads other than that of the vocabulary, as transformers' generic classes build them."""
     if head is Head.SEQUENCE_CLASSES:
         return (linear("classes of a sequence", hidden, num_labels(config), bias=False),)
-    if head is Head.TOKEN_CLASSES:
+    if head is Head.WORD_CLASSES:
         return (linear("classes of tokens", hidden, num_labels(config), per_token=True),)
     if head is Head.QUESTIONS:
         return (linear("span of the answer", hidden, 2, per_token=True),)
@@ -173,7 +173,7 @@ def decoder_rule(class_name: str, row: Decoder, layout: str, *, heads: tuple[Hea
     """The rule of one row."""
     return Rule(
         read=lambda config, head: read_decoder(config, head, row),
-        heads=heads,
+        all_heads=heads,
         class_name=class_name,
         layout=layout,
         endings=_ENDINGS.get(class_name, {}),

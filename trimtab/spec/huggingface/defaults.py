@@ -28,11 +28,13 @@ class Child:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """One configuration class. ``aliases`` maps another name of a key to the key, ``children`` are the nested ones."""
+    """One configuration class. ``aliases`` maps another name of a key to the key, ``children`` are the nested ones.
+    ``classes`` are the models of that type that the reader knows and transformers has."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     children: Mapping[str, Child] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=1)
@@ -53,5 +55,6 @@ def defaults_of(model_type: str) -> Defaults:
     return Defaults(
         values=entry.get("values", {}),
         aliases=entry.get("aliases", {}),
+        classes=tuple(entry.get("classes", ())),
         children={key: Child(**child) for key, child in entry.get("children", {}).items()},
     )

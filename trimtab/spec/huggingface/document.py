@@ -1,4 +1,4 @@
-"""The text of a ``config.json`` as a tree of plain values, with the line of every key; hostile text is refused before it is parsed."""
+"""The text of a ``config.json`` as plain values, with the line of every key; hostile text is refused before it is parsed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from trimtab.errors import Problem, SpecError
 from trimtab.spec.huggingface.limits import MAX_CONFIG_BYTES, MAX_KEYS, MAX_NESTING
 
-_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}\[\],:]|\n')
+_MARK = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}\[\],:]|\n')
 _ALLOWED = "a model's config.json"
 MAX_DIGITS = 30
 
@@ -86,23 +86,23 @@ def _scan(text: str) -> dict[str, int]:
     lines: dict[str, int] = {}
     frames: list[_Frame] = []
     line = 1
-    for match in _TOKEN.finditer(text):
-        token = match.group()
+    for match in _MARK.finditer(text):
+        mark = match.group()
         frame = frames[-1] if frames else None
-        if token == "\n":
+        if mark == "\n":
             line += 1
-        elif token in "{[":
+        elif mark in "{[":
             if len(frames) >= MAX_NESTING:
                 _fail(f"nested deeper than {MAX_NESTING} levels", line=line, allowed=f"at most {MAX_NESTING} levels")
-            frames.append(_Frame(path=frame.inner() if frame else "", is_object=token == "{"))
+            frames.append(_Frame(path=frame.inner() if frame else "", is_object=mark == "{"))
         elif frame is None:
             continue
-        elif token in "}]":
+        elif mark in "}]":
             frames.pop()
-        elif token == ",":
+        elif mark == ",":
             frame.expects_key, frame.index = True, frame.index + 1
-        elif token.startswith('"') and frame.is_object and frame.expects_key:
-            _key(frame, token, line, lines)
+        elif mark.startswith('"') and frame.is_object and frame.expects_key:
+            _key(frame, mark, line, lines)
     return lines
 
 

@@ -24,7 +24,7 @@ from trimtab.spec.huggingface.heads import Head, Rule, linear, num_labels, small
 from trimtab.spec.huggingface.layers import activation, whole_heads
 
 LM_HEADS = (Head.MASKED_LM, Head.CAUSAL_LM, Head.PRETRAINING)
-ENCODER_HEADS = (Head.MASKED_LM, Head.NONE, Head.SEQUENCE_CLASSES, Head.TOKEN_CLASSES, Head.QUESTIONS)
+ENCODER_HEADS = (Head.MASKED_LM, Head.NONE, Head.SEQUENCE_CLASSES, Head.WORD_CLASSES, Head.QUESTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Encoder:
     says that the head for sequences begins with one; ``discriminator`` that pretraining tells replaced words from others.
 
     ``embedding_key`` names the width of the embedding where it may differ from that of the layers. ``two_biases``: where the
-    logits are not tied to the embedding, their bias is not tied to that of the head either. ``extra`` are further parameters
+    logits are not tied to the embedding, their bias is not tied to that of the head either. ``further`` are further parameters
     of each layer, ``parts`` further parts.
     """
 
@@ -50,7 +50,7 @@ class Encoder:
     norm_at_width: bool = False
     biased_projection: bool = True
     two_biases: bool = True
-    extra: Callable[[Config, AttentionSpec], int] | None = None
+    further: Callable[[Config, AttentionSpec], int] | None = None
     parts: Callable[[Config, Head], tuple[PartSpec, ...]] | None = None
     traits: tuple[str, ...] = ("norms after the blocks",)
 
@@ -71,7 +71,7 @@ def encoder_layer(config: Config, row: Encoder, hidden: int) -> StackSpec:
         norm_bias=True,
         causal=False,
         final_norm=row.final_norm,
-        other_parameters=row.extra(config, attention) if row.extra else 0,
+        other_parameters=row.further(config, attention) if row.further else 0,
     )
 
 
@@ -152,7 +152,7 @@ def _head_parts(config: Config, head: Head, row: Encoder, width: int) -> tuple[P
     if head is Head.SEQUENCE_CLASSES:
         parts += (linear("dense layer of the head", hidden, hidden),) if row.dense_head else ()
         parts += (linear("classes of a sequence", hidden, num_labels(config)),)
-    if head in (Head.TOKEN_CLASSES, Head.QUESTIONS):
+    if head in (Head.WORD_CLASSES, Head.QUESTIONS):
         parts += (linear("outputs for tokens", hidden, num_labels(config), per_token=True),)
     return parts
 
@@ -272,7 +272,7 @@ _ROWS: Mapping[str, tuple[str, Encoder, tuple[Head, ...], str]] = {
             norm_at_width=True,
             biased_projection=False,
             pooler=(Head.SEQUENCE_CLASSES,),
-            extra=_relative,
+            further=_relative,
             parts=_relative_parts,
             traits=("norms after the blocks", "attention with relative positions"),
         ),
@@ -296,7 +296,7 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
     {
         model_type: Rule(
             read=lambda config, head, row=row: read_encoder(config, head, row),  # type: ignore[misc]
-            heads=heads,
+            all_heads=heads,
             class_name=name,
             layout=layout,
             endings={Head.CAUSAL_LM: "LMHeadModel"} if name == "Bert" else {},

@@ -194,8 +194,13 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "biogpt": (
         "BioGpt",
-        _gpt(inner_key="intermediate_size", activation_key="hidden_act", position_key="max_position_embeddings", offset=2,
-             traits=("scaled embeddings",)),
+        _gpt(
+            inner_key="intermediate_size",
+            activation_key="hidden_act",
+            position_key="max_position_embeddings",
+            offset=2,
+            traits=("scaled embeddings",),
+        ),
         "GPT-2 with two spare positions",
     ),
     "xglm": (
@@ -205,11 +210,12 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "ctrl": (
         "CTRL",
-        _gpt(inner_key="dff", activation_key=None, position=PositionKind.SINUSOIDAL, head_bias=True,
-             traits=("scaled embeddings",)),
+        _gpt(
+            inner_key="dff", activation_key=None, position=PositionKind.SINUSOIDAL, head_bias=True, traits=("scaled embeddings",)
+        ),
         "fixed positions; a bias in the head",
     ),
-}  # fmt: skip
+}
 
 TABLE: Mapping[str, Rule] = MappingProxyType(
     {model_type: decoder_rule(name, row, layout) for model_type, (name, row, layout) in _ROWS.items()}

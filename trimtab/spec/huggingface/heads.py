@@ -11,6 +11,7 @@ from types import MappingProxyType
 from trimtab.model import ModelSpec, PartPlace, PartSpec
 from trimtab.spec.fields import nearest, shown
 from trimtab.spec.huggingface.config import Config
+from trimtab.spec.huggingface.defaults import defaults_of
 
 
 class Head(StrEnum):
@@ -22,7 +23,7 @@ class Head(StrEnum):
     PRETRAINING = "ForPreTraining"
     GENERATION = "ForConditionalGeneration"
     SEQUENCE_CLASSES = "ForSequenceClassification"
-    TOKEN_CLASSES = "ForTokenClassification"
+    WORD_CLASSES = "ForTokenClassification"
     QUESTIONS = "ForQuestionAnswering"
     IMAGE_CLASSES = "ForImageClassification"
     AUDIO_CLASSES = "ForAudioClassification"
@@ -38,7 +39,7 @@ _ENDINGS: Mapping[str, Head] = MappingProxyType(
         r"ForPreTraining$": Head.PRETRAINING,
         r"(ForConditionalGeneration|MTModel|Seq2SeqLM)$": Head.GENERATION,
         r"ForSequenceClassification$": Head.SEQUENCE_CLASSES,
-        r"ForTokenClassification$": Head.TOKEN_CLASSES,
+        r"ForTokenClassification$": Head.WORD_CLASSES,
         r"ForQuestionAnswering$": Head.QUESTIONS,
         r"ForImageClassification$": Head.IMAGE_CLASSES,
         r"ForAudioClassification$": Head.AUDIO_CLASSES,
@@ -53,14 +54,14 @@ Reader = Callable[[Config, Head], ModelSpec]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """How one model type is read. ``heads`` are the classes known of it, the first is taken where the config names none.
+    """How one model type is read. ``all_heads`` are those of its family, the first is taken where the config names no class.
 
     ``layout`` says in a sentence where the parameters come from; ``class_name`` is the class's name without its ending, and
     ``endings`` the endings that are not those of the heads.
     """
 
     read: Reader
-    heads: tuple[Head, ...]
+    all_heads: tuple[Head, ...]
     class_name: str
     layout: str
     endings: Mapping[Head, str] = field(default_factory=dict)
@@ -69,21 +70,27 @@ class Rule:
         """Name of the class in transformers."""
         return self.class_name + self.endings.get(head, str(head))
 
+    def heads(self, model_type: str) -> tuple[Head, ...]:
+        """The heads of which transformers has a class of that type."""
+        classes = defaults_of(model_type).classes
+        return tuple(head for head in self.all_heads if self.class_of(head) in classes)
+
     def head(self, config: Config) -> Head:
         """The head that ``architectures`` names; a problem is noted where this model type has no such class here."""
         named = config.get("architectures")
         if not named:
-            return self.heads[0]
+            return self.all_heads[0]
         if not isinstance(named, list) or not isinstance(named[0], str):
             config.note("architectures", f"found {shown(named)}", allowed="a list of class names")
-            return self.heads[0]
+            return self.all_heads[0]
         found = next((head for ending, head in _ENDINGS.items() if re.search(ending, named[0])), None)
-        if found in self.heads:
+        heads = self.heads(config.model_type)
+        if found in heads:
             return found
-        known = [self.class_of(head) for head in self.heads]
+        known = [self.class_of(head) for head in heads]
         close = nearest(named[0][:100], known) or f"'{known[0]}'"
         config.note("architectures", f"found {shown(named[0])}", allowed=", ".join(known), nearest=close)
-        return self.heads[0]
+        return self.all_heads[0]
 
 
 def num_labels(config: Config) -> int:

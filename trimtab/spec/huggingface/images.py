@@ -30,9 +30,10 @@ IMAGE_HEADS = (Head.IMAGE_CLASSES, Head.NONE)
 class Images:
     """In what an encoder of images differs from ViT. ``num_tokens`` are the trained tokens beside the patches.
 
-    ``key_bias`` and ``value_bias`` stand for themselves where they may differ from ``qkv_bias``. ``positions`` is None where there is no table, else the
-    number of its rows beside those of the patches. ``pooler`` says that the bare model ends in a dense layer; ``wide_head``
-    that classes are read from twice the width; ``extra`` are further parameters of each layer, ``parts`` further parts.
+    ``key_bias`` and ``value_bias`` stand for themselves where they may differ from ``qkv_bias``. ``positions`` is None where
+    there is no table, else the number of its rows beside those of the patches. ``pooler`` says that the bare model ends in a
+    dense layer; ``wide_head`` that classes are read from twice the width; ``further`` are further parameters of each layer,
+    ``parts`` further parts.
     """
 
     num_tokens: int | str = 1
@@ -50,7 +51,7 @@ class Images:
     pooler: bool = False
     wide_head: bool = False
     inner: Callable[[Config, int], int] | None = None
-    extra: Callable[[Config, AttentionSpec], int] | None = None
+    further: Callable[[Config, AttentionSpec], int] | None = None
     parts: Callable[[Config, Head], tuple[PartSpec, ...]] | None = None
     traits: tuple[str, ...] = ()
 
@@ -85,7 +86,7 @@ def patch_part(config: Config, hidden: int, *, bias: bool, patches: int, frames:
     )
 
 
-def image_layers(config: Config, row: Images, hidden: int, tokens: int) -> StackSpec:
+def image_layers(config: Config, row: Images, *, hidden: int, tokens: int) -> StackSpec:
     """All layers, as an encoder over ``tokens`` tokens."""
     heads = config.count("num_attention_heads")
     size = whole_heads(config, hidden, heads)
@@ -112,7 +113,7 @@ def image_layers(config: Config, row: Images, hidden: int, tokens: int) -> Stack
         causal=False,
         num_tokens=tokens,
         final_norm=row.final_norm,
-        other_parameters=some + (row.extra(config, attention) if row.extra else 0),
+        other_parameters=some + (row.further(config, attention) if row.further else 0),
     )
 
 
@@ -121,7 +122,7 @@ def read_images(config: Config, head: Head, row: Images) -> ModelSpec:
     hidden, patches = config.count("hidden_size"), num_patches(config)
     extra = config.count(row.num_tokens, low=0) + 1 if isinstance(row.num_tokens, str) else row.num_tokens
     table = 0 if row.positions is None else (patches + row.positions) * hidden
-    parts = (patch_part(config, hidden, bias=row.patch_bias, patches=patches),)
+    parts: tuple[PartSpec, ...] = (patch_part(config, hidden, bias=row.patch_bias, patches=patches),)
     parts += small("tokens of their own", extra * hidden) + small("positions", table)
     norm_width = 2 * hidden if row.norm is NormKind.LAYER else hidden
     parts += small("norm before the layers", norm_width * row.norm_before)
@@ -131,7 +132,11 @@ def read_images(config: Config, head: Head, row: Images) -> ModelSpec:
     if head is Head.IMAGE_CLASSES:
         parts += (linear("classes of an image", hidden * (2 if row.wide_head else 1), num_labels(config)),)
     return picture_model(
-        config, hidden=hidden, stacks=(image_layers(config, row, hidden, patches + extra),), parts=parts, traits=row.traits
+        config,
+        hidden=hidden,
+        stacks=(image_layers(config, row, hidden=hidden, tokens=patches + extra),),
+        parts=parts,
+        traits=row.traits,
     )
 
 
@@ -223,7 +228,7 @@ _ROWS: Mapping[str, tuple[str, Images, tuple[Head, ...], str]] = {
     "ijepa": ("IJepa", Images(num_tokens=0, positions=0), IMAGE_HEADS, "ViT without a trained token"),
     "dinov2": (
         "Dinov2",
-        Images(gated="use_swiglu_ffn", inner=_dino_inner, extra=_scales, parts=_mask, wide_head=True),
+        Images(gated="use_swiglu_ffn", inner=_dino_inner, further=_scales, parts=_mask, wide_head=True),
         IMAGE_HEADS,
         "ViT with scales of the blocks and a token for masks; classes from twice the width",
     ),
@@ -233,7 +238,7 @@ _ROWS: Mapping[str, tuple[str, Images, tuple[Head, ...], str]] = {
             num_tokens="num_register_tokens",
             gated="use_swiglu_ffn",
             inner=_dino_inner,
-            extra=_scales,
+            further=_scales,
             parts=_mask,
             wide_head=True,
         ),
@@ -251,7 +256,7 @@ _ROWS: Mapping[str, tuple[str, Images, tuple[Head, ...], str]] = {
             value_bias="value_bias",
             gated="use_gated_mlp",
             positions=None,
-            extra=_scales,
+            further=_scales,
             parts=_mask,
             traits=("rotary positions of two axes",),
         ),
@@ -261,7 +266,13 @@ _ROWS: Mapping[str, tuple[str, Images, tuple[Head, ...], str]] = {
     "beit": (
         "Beit",
         Images(
-            qkv_bias=True, key_bias=False, value_bias=True, positions=None, final_norm=False, extra=_beit_layer, parts=_beit_parts
+            qkv_bias=True,
+            key_bias=False,
+            value_bias=True,
+            positions=None,
+            final_norm=False,
+            further=_beit_layer,
+            parts=_beit_parts,
         ),
         IMAGE_HEADS,
         "ViT without a bias of the keys, with scales of the blocks; tables of positions by use_..._position_...",
@@ -278,7 +289,7 @@ _ROWS: Mapping[str, tuple[str, Images, tuple[Head, ...], str]] = {
 
 def _swin_stage(config: Config, width: int, heads: int, tokens: int, depth: int) -> StackSpec:
     window = config.count("window_size")
-    size = whole_heads(config, width, heads, "num_heads")
+    size = whole_heads(config, width, heads, key="num_heads")
     table = (2 * window - 1) ** 2 * heads
     return StackSpec(
         role=StackRole.ENCODER,
@@ -308,7 +319,7 @@ def read_swin(config: Config, head: Head) -> ModelSpec:
     heads = config.counts("num_heads", length=len(depths))
     tokens = num_patches(config)
     table = tokens * width if config.flag("use_absolute_embeddings") else 0
-    parts = (patch_part(config, width, bias=True, patches=tokens),)
+    parts: tuple[PartSpec, ...] = (patch_part(config, width, bias=True, patches=tokens),)
     parts += small("positions", table) + small("norm of the patches", 2 * width)
     stacks = []
     for index, depth in enumerate(depths):
@@ -351,7 +362,9 @@ def read_spectrogram(config: Config, head: Head) -> ModelSpec:
     if head is Head.AUDIO_CLASSES:
         parts += small("norm of the head", 2 * hidden, place=PartPlace.AFTER)
         parts += (linear("classes of a recording", hidden, num_labels(config)),)
-    return picture_model(config, hidden=hidden, stacks=(image_layers(config, Images(), hidden, patches + 2),), parts=parts)
+    return picture_model(
+        config, hidden=hidden, stacks=(image_layers(config, Images(), hidden=hidden, tokens=patches + 2),), parts=parts
+    )
 
 
 TABLE: Mapping[str, Rule] = MappingProxyType(
@@ -359,7 +372,7 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
         **{
             model_type: Rule(
                 read=lambda config, head, row=row: read_images(config, head, row),  # type: ignore[misc]
-                heads=heads,
+                all_heads=heads,
                 class_name=name,
                 layout=layout,
             )
@@ -367,13 +380,13 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
         },
         "swin": Rule(
             read=read_swin,
-            heads=IMAGE_HEADS,
+            all_heads=IMAGE_HEADS,
             class_name="Swin",
             layout="stages of windowed attention with tables of relative positions; merging of four tokens between them",
         ),
         "audio-spectrogram-transformer": Rule(
             read=read_spectrogram,
-            heads=(Head.AUDIO_CLASSES, Head.NONE),
+            all_heads=(Head.AUDIO_CLASSES, Head.NONE),
             class_name="AST",
             layout="DeiT over overlapping patches of a spectrogram",
         ),

@@ -13,7 +13,8 @@ from trimtab.spec.huggingface.config import Config
 _SILU = ("silu", "swish")
 _GELU = (
     "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python", "gelu_accurate", "gelu_python_tanh", "gelu_10",
-    "quick_gelu", "laplace", "mish", "tanh", "sigmoid", "linear", "hardswish", "hard_swish", "leaky_relu", "xielu", "sqrtsoftplus",
+    "quick_gelu", "laplace", "mish", "tanh", "sigmoid", "linear", "hardswish", "hard_swish", "leaky_relu", "xielu",
+    "sqrtsoftplus",
 )  # fmt: skip
 _RELU = ("relu", "relu2", "relu6", "prelu")
 MAX_RUNS = 4
@@ -24,7 +25,7 @@ Windows = Callable[[Config, int], Sequence[int | None]]
 
 
 def activation(config: Config, key: str = "hidden_act") -> ActivationKind:
-    """The feed-forward activation, as the nearest of the kinds that the kernel tells apart: their FLOPs and bytes are the same."""
+    """The feed-forward activation, as the nearest of the kinds that the kernel tells apart; FLOPs and bytes are the same."""
     value = config.get(key)
     kinds = ((_SILU, ActivationKind.SILU), (_GELU, ActivationKind.GELU), (_RELU, ActivationKind.RELU))
     for names, kind in kinds:
@@ -47,7 +48,7 @@ def heads_of(config: Config, *, width: int | None = None, kv_key: str | None = "
     return AttentionSpec(num_heads=heads, num_kv_heads=key_heads, head_size=size)
 
 
-def whole_heads(config: Config, hidden: int, heads: int, key: str = "num_attention_heads") -> int:
+def whole_heads(config: Config, hidden: int, heads: int, *, key: str = "num_attention_heads") -> int:
     """Width of a head; notes a problem where the heads do not divide the width."""
     config.divides(heads, hidden, (key, config.name("hidden_size")))
     return max(1, hidden // heads)

@@ -1,4 +1,4 @@
-"""Upper limits of the sizes in a ``config.json``: far above any published model, so that a slip is named instead of planned for."""
+"""Upper limits of the sizes in a ``config.json``: far above any published model, so that a slip is named, not planned for."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from trimtab.spec.huggingface.config import Config
 from trimtab.spec.huggingface.decoders import DECODER_HEADS, Decoder, Extra, decoder_rule
 from trimtab.spec.huggingface.heads import Head, Rule
 from trimtab.spec.huggingface.layers import (
-    full_by_type,
     late_windows,
     one_window,
     windows_but_every,
@@ -81,10 +80,10 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     "qwen2": ("Qwen2", Decoder(qkv_bias=True, windows=late_windows), "biases in q, k, v and not in o"),
     "qwen2_vl_text": ("Qwen2VLText", Decoder(qkv_bias=True, windows=late_windows), "Qwen2"),
     "qwen2_5_vl_text": ("Qwen2_5_VLText", Decoder(qkv_bias=True, windows=late_windows), "Qwen2"),
-    "qwen3_vl_text": ("Qwen3VLText", Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_head), "Qwen3"),
+    "qwen3_vl_text": ("Qwen3VLText", Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, further=per_head), "Qwen3"),
     "qwen3": (
         "Qwen3",
-        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_head, windows=late_windows),
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, further=per_head, windows=late_windows),
         "norms of queries and keys as wide as a head; head_dim of its own",
     ),
     "gemma": ("Gemma", Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, traits=(_SCALED,)), "Llama with head_dim of its own"),
@@ -106,7 +105,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
             qkv_bias=_ATTENTION,
             output_bias=_ATTENTION,
             num_norms=4,
-            extra=per_head,
+            further=per_head,
             windows=windows_but_every(6),
             activation_key="hidden_activation",
             traits=(_SCALED, _AFTER),
@@ -135,7 +134,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
             norm=NormKind.LAYER,
             norm_bias=True,
             num_norms=1,
-            extra=where("qk_layernorm", _head_norms_with_bias),
+            further=where("qk_layernorm", _head_norms_with_bias),
             head_bias=True,
             traits=(_PARALLEL, _PARTIAL),
         ),
@@ -148,7 +147,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
             norm=NormKind.LAYER,
             norm_bias=True,
             num_norms=_one_norm_if_parallel,
-            extra=where("qk_layernorm", per_width),
+            further=where("qk_layernorm", per_width),
             traits=(_PARTIAL,),
         ),
         "layer norms; with use_parallel_residual one of them; a norm per head with qk_layernorm",
@@ -162,7 +161,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
             gated=False,
             norm=NormKind.LAYER,
             norm_bias=True,
-            extra=where("qk_layernorm", _head_norms_with_bias),
+            further=where("qk_layernorm", _head_norms_with_bias),
             traits=(_PARTIAL,),
         ),
         "q, k, v in one matrix, biases everywhere, norms of queries and keys with biases",
@@ -194,12 +193,12 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "olmo2": (
         "Olmo2",
-        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_width, traits=(_AFTER,)),
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, further=per_width, traits=(_AFTER,)),
         "norms after the blocks; norms over all queries and over all keys",
     ),
     "olmo3": (
         "Olmo3",
-        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_width, windows=windows_but_every(4), traits=(_AFTER,)),
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, further=per_width, windows=windows_but_every(4), traits=(_AFTER,)),
         "OLMo 2 with sliding windows",
     ),
     "cohere": (
@@ -209,7 +208,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
             output_bias=_ATTENTION,
             norm=NormKind.LAYER,
             num_norms=1,
-            extra=where("use_qk_norm", per_width),
+            further=where("use_qk_norm", per_width),
             traits=(_PARALLEL,),
         ),
         "one layer norm without bias before parallel blocks; a norm per head with use_qk_norm",
@@ -235,7 +234,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     "glm4": ("Glm4", Decoder(qkv_bias=_ATTENTION, num_norms=4, traits=(_PARTIAL, _AFTER)), "GLM with 4 RMS norms a layer"),
     "helium": (
         "Helium",
-        Decoder(qkv_bias=_ATTENTION, mlp_bias="mlp_bias", extra=_square_output),
+        Decoder(qkv_bias=_ATTENTION, mlp_bias="mlp_bias", further=_square_output),
         "Llama without a bias in o, which is as wide as the model on both sides",
     ),
     "hyperclovax": (
@@ -255,7 +254,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
             qkv_bias=_ATTENTION,
             output_bias=_ATTENTION,
             mlp_bias="mlp_bias",
-            extra=lambda config, attention: attention.num_heads,
+            further=lambda config, attention: attention.num_heads,
             windows=windows_but_every(4, first=True),
             traits=("scaled residuals", "attention sinks"),
         ),
@@ -299,7 +298,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "apertus": (
         "Apertus",
-        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, gated=False, extra=_xielu),
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, gated=False, further=_xielu),
         "block of two matrices with two parameters of its activation; norms of queries and keys as wide as a head",
     ),
     "nemotron": (
@@ -317,7 +316,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "exaone4": (
         "Exaone4",
-        Decoder(extra=per_head, windows=windows_but_every(4), traits=(_AFTER,)),
+        Decoder(further=per_head, windows=windows_but_every(4), traits=(_AFTER,)),
         "norms after the blocks; norms of queries and keys as wide as a head",
     ),
     "ernie4_5": (
@@ -327,12 +326,12 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "hunyuan_v1_dense": (
         "HunYuanDenseV1",
-        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=per_head),
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, further=per_head),
         "norms of queries and keys as wide as a head",
     ),
     "bitnet": (
         "BitNet",
-        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=_bitnet_norms, traits=("norms inside the blocks",)),
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, further=_bitnet_norms, traits=("norms inside the blocks",)),
         "further norms before o and before down",
     ),
     "cwm": ("Cwm", Decoder(mlp_bias="mlp_bias", windows=windows_but_every(4, first=True)), "Llama with sliding windows"),
@@ -350,7 +349,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "diffllama": (
         "DiffLlama",
-        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, extra=_differential, traits=("differential attention",)),
+        Decoder(qkv_bias=_ATTENTION, output_bias=_ATTENTION, further=_differential, traits=("differential attention",)),
         "four vectors as wide as a head in each attention",
     ),
 }

@@ -18,7 +18,6 @@ from trimtab.spec.huggingface.layers import (
     late_windows,
     one_window,
     windows_but_every,
-    windows_by_type,
 )
 from trimtab.spec.huggingface.llama_like import per_head, per_width, where
 
@@ -210,7 +209,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
         "Qwen3Moe",
         _row(
             Mixture(sparse=by_step, experts_key="num_experts", size_key="moe_intermediate_size"),
-            extra=per_head,
+            further=per_head,
             windows=late_windows,
             **_BIASED,
         ),
@@ -234,7 +233,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "deepseek_v32": (
         "DeepseekV32",
-        _row(replace(_DEEPSEEK, sparse=by_layer_type("first_k_dense_replace")), heads=latent_heads, extra=_indexer, **_BIASED),
+        _row(replace(_DEEPSEEK, sparse=by_layer_type("first_k_dense_replace")), heads=latent_heads, further=_indexer, **_BIASED),
         "DeepSeek-V3 with the small attention that chooses keys",
     ),
     "sarvam_mla": ("DeepseekV3", _row(_DEEPSEEK, heads=latent_heads, **_BIASED), "as DeepSeek-V3"),
@@ -258,7 +257,12 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     "gpt_oss": (
         "GptOss",
         _row(
-            Mixture(router_bias=True), extra=_sinks, mlp_bias=True, windows=windows_but_every(2), traits=("attention sinks",), **_BIASED
+            Mixture(router_bias=True),
+            further=_sinks,
+            mlp_bias=True,
+            windows=windows_but_every(2),
+            traits=("attention sinks",),
+            **_BIASED,
         ),
         "biases in experts and router; one sink per head",
     ),
@@ -272,8 +276,8 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
         ),
         "a shared expert; dense layers of intermediate_size_mlp by interleave_moe_layer_step or moe_layers",
     ),
-    "olmoe": ("Olmoe", _row(_MANY, extra=per_width, **_BIASED), "norms over all queries and over all keys"),
-    "flex_olmo": ("FlexOlmo", _row(_MANY, extra=per_width, traits=(_AFTER,), **_BIASED), "OLMo 2 with experts"),
+    "olmoe": ("Olmoe", _row(_MANY, further=per_width, **_BIASED), "norms over all queries and over all keys"),
+    "flex_olmo": ("FlexOlmo", _row(_MANY, further=per_width, traits=(_AFTER,), **_BIASED), "OLMo 2 with experts"),
     "phimoe": (
         "Phimoe",
         _row(Mixture(), norm=NormKind.LAYER, norm_bias=True, head_bias="lm_head_bias", windows=one_window, **_BIASED),
@@ -289,7 +293,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
         "GraniteMoeSWA",
         _row(
             Mixture(shared_key="shared_intermediate_size"),
-            extra=_sinks,
+            further=_sinks,
             windows=full_by_type,
             traits=("scaled residuals", "attention sinks"),
             **_BIASED,
@@ -305,7 +309,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
                 size_key="moe_intermediate_size",
                 num_shared_key="num_shared_experts",
             ),
-            extra=per_head,
+            further=per_head,
             windows=windows_but_every(4),
         ),
         "shared experts; layers by mlp_layer_types or first_k_dense_replace",
@@ -331,27 +335,29 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
     ),
     "dots1": (
         "Dots1",
-        _row(_DEEPSEEK, extra=per_head, windows=full_by_type, **_BIASED),
+        _row(_DEEPSEEK, further=per_head, windows=full_by_type, **_BIASED),
         "n_shared_experts; dense before first_k_dense_replace; norms of queries and keys as wide as a head",
     ),
     "glm4_moe": (
         "Glm4Moe",
-        _row(
-            _DEEPSEEK, heads=_wide_heads, qkv_bias=_ATTENTION, extra=where("use_qk_norm", per_head), traits=(_PARTIAL,)
-        ),
+        _row(_DEEPSEEK, heads=_wide_heads, qkv_bias=_ATTENTION, further=where("use_qk_norm", per_head), traits=(_PARTIAL,)),
         "n_shared_experts; dense before first_k_dense_replace; norms of queries and keys by use_qk_norm",
     ),
     "sarvam_moe": (
         "Glm4Moe",
-        _row(_DEEPSEEK, qkv_bias=_ATTENTION, extra=where("use_qk_norm", per_head), traits=(_PARTIAL,)),
+        _row(_DEEPSEEK, qkv_bias=_ATTENTION, further=where("use_qk_norm", per_head), traits=(_PARTIAL,)),
         "as GLM-4 MoE",
     ),
-    "solar_open": ("SolarOpen", _row(replace(_DEEPSEEK, sparse=every_layer), inner_key="moe_intermediate_size", qkv_bias=_ATTENTION), "n_shared_experts"),
+    "solar_open": (
+        "SolarOpen",
+        _row(replace(_DEEPSEEK, sparse=every_layer), inner_key="moe_intermediate_size", qkv_bias=_ATTENTION),
+        "n_shared_experts",
+    ),
     "mellum": (
         "Mellum",
         _row(
             Mixture(sparse=by_layer_type(0), experts_key="num_experts", size_key="moe_intermediate_size"),
-            extra=per_head,
+            further=per_head,
             windows=full_by_type,
             **_BIASED,
         ),
@@ -367,7 +373,7 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
                 num_shared_key="num_shared_experts",
                 bias=False,
             ),
-            extra=per_head,
+            further=per_head,
             mlp_bias="mlp_bias",
             block_extra=shared_biases,
             **_BIASED,
@@ -389,20 +395,24 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
                 num_shared_key="num_shared_experts",
             ),
             num_norms=4,
-            extra=_gated_heads,
+            further=_gated_heads,
             windows=windows_but_every("global_attn_every_n_layers"),
             traits=("gated attention", _AFTER),
             **_BIASED,
         ),
         "4 RMS norms a layer; a gate of the attention's output; shared experts; dense before num_dense_layers",
     ),
-    "minimax_m2": ("MiniMaxM2", _row(Mixture(), extra=per_width, traits=(_PARTIAL,)), "norms over all queries and over all keys"),
+    "minimax_m2": (
+        "MiniMaxM2",
+        _row(Mixture(), further=per_width, traits=(_PARTIAL,)),
+        "norms over all queries and over all keys",
+    ),
     "hunyuan_v1_moe": (
         "HunYuanMoEV1",
-        _row(Mixture(experts_key="num_experts", top_key="moe_topk", shared_key="intermediate_size"), extra=per_head, **_BIASED),
+        _row(Mixture(experts_key="num_experts", top_key="moe_topk", shared_key="intermediate_size"), further=per_head, **_BIASED),
         "a shared block as wide as an expert; norms of queries and keys as wide as a head",
     ),
-}  # fmt: skip
+}
 
 TABLE: Mapping[str, Rule] = MappingProxyType(
     {model_type: decoder_rule(name, row, layout) for model_type, (name, row, layout) in _ROWS.items()}

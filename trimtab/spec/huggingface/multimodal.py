@@ -18,13 +18,13 @@ from trimtab.model import (
     StackRole,
     StackSpec,
 )
+from trimtab.spec.fields import nearest
 from trimtab.spec.huggingface import gpt_like, llama_like, mixtures
 from trimtab.spec.huggingface.config import Config
 from trimtab.spec.huggingface.heads import Head, Rule, linear, num_labels, small
 from trimtab.spec.huggingface.images import num_patches
 from trimtab.spec.huggingface.layers import activation, heads_of
 from trimtab.spec.huggingface.towers import VISION, Tower, merged, tower_of
-from trimtab.spec.fields import nearest
 
 LANGUAGE: Mapping[str, Rule] = MappingProxyType({**llama_like.TABLE, **gpt_like.TABLE, **mixtures.TABLE})
 """Decoders that may stand in a nested ``text_config``."""
@@ -92,7 +92,7 @@ def _features(config: Config) -> int:
 
 def _two_layers(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
     sizes = (before.width * _features(config), width, width)
-    return (merged("projector", config, sizes, tokens=before.tokens, bias=config.flag("multimodal_projector_bias")),)
+    return (merged("projector", sizes, tokens=before.tokens, bias=config.flag("multimodal_projector_bias")),)
 
 
 def _two_layers_and_newline(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
@@ -103,24 +103,24 @@ def _two_layers_of_levels(config: Config, before: Tower, width: int) -> tuple[Pa
     levels = config.get("vision_feature_layers") if config.has("vision_feature_layers") else config.get("vision_feature_layer")
     wide = before.width * (max(1, len(levels)) if isinstance(levels, list) else 1)
     return (
-        merged("projector", config, (wide, width, width), tokens=before.tokens, bias=True),
+        merged("projector", (wide, width, width), tokens=before.tokens, bias=True),
         *small("norm of the projector", 2 * wide),
     )
 
 
 def _one_layer(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
-    return (merged("projector", config, (before.width, width), tokens=before.tokens, bias=True),)
+    return (merged("projector", (before.width, width), tokens=before.tokens, bias=True),)
 
 
 def _projection_dim(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
     out = config.optional("projection_dim") or width
-    return (merged("projector", config, (before.width, out), tokens=before.tokens, bias=True),)
+    return (merged("projector", (before.width, out), tokens=before.tokens, bias=True),)
 
 
 def _pooled(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
     tokens = config.count("mm_tokens_per_image")
     return (
-        merged("projector", config, (before.width, width), tokens=tokens, bias=False),
+        merged("projector", (before.width, width), tokens=tokens, bias=False),
         *small("norm of the projector", before.width),
     )
 
@@ -130,8 +130,8 @@ def _shuffled_gated(config: Config, before: Tower, width: int) -> tuple[PartSpec
     inner, tokens = config.optional("alignment_intermediate_size") or width, max(1, before.tokens // factor)
     wide = before.width * factor
     return (
-        merged("first layer of the projector", config, (wide, inner), tokens=tokens, bias=True),
-        merged("second layer of the projector", config, (inner // 2, width), tokens=tokens, bias=True),
+        merged("first layer of the projector", (wide, inner), tokens=tokens, bias=True),
+        merged("second layer of the projector", (inner // 2, width), tokens=tokens, bias=True),
         *small("norm of the projector", 2 * wide),
     )
 
@@ -141,8 +141,8 @@ def _merging(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
     tokens = max(1, before.tokens // square)
     sizes = (before.width * _features(config), width, width)
     return (
-        merged("merging", config, (before.width * square, before.width), tokens=tokens, bias=False),
-        merged("projector", config, sizes, tokens=tokens, bias=config.flag("multimodal_projector_bias")),
+        merged("merging", (before.width * square, before.width), tokens=tokens, bias=False),
+        merged("projector", sizes, tokens=tokens, bias=config.flag("multimodal_projector_bias")),
         *small("norm of the projector", before.width),
     )
 
@@ -153,20 +153,20 @@ def _shuffled(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]
     wide = before.width * (int(1 / ratio) if 0 < ratio <= 1 else 1) ** 2
     tokens = max(1, int(before.tokens * min(ratio, 1.0) ** 2))
     return (
-        merged("projector", config, (wide, width, width), tokens=tokens, bias=True),
+        merged("projector", (wide, width, width), tokens=tokens, bias=True),
         *small("norm of the projector", 2 * wide),
     )
 
 
 def _connector(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
     square = config.count("scale_factor") ** 2
-    return (merged("connector", config, (before.width * square, width), tokens=max(1, before.tokens // square), bias=False),)
+    return (merged("connector", (before.width * square, width), tokens=max(1, before.tokens // square), bias=False),)
 
 
 def _llama4(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
     child = config.child("vision_config", "llama4_vision_model")
     tokens = max(1, int(num_patches(child) * child.number("pixel_shuffle_ratio", 0.5) ** 2))
-    return (merged("projector", config, (child.count("vision_output_dim"), width), tokens=tokens, bias=False),)
+    return (merged("projector", (child.count("vision_output_dim"), width), tokens=tokens, bias=False),)
 
 
 def _nothing(config: Config, before: Tower, width: int) -> tuple[PartSpec, ...]:
@@ -229,7 +229,7 @@ def read_pair(config: Config, head: Head, *, siglip: bool) -> ModelSpec:
 def _rule(class_name: str, projector: Projector, layout: str, *, key: str = "vision_config", tied_by: Tied = Tied.OUTER) -> Rule:
     return Rule(
         read=lambda config, head: read_with_tower(config, head, projector, key=key, tied_by=tied_by),
-        heads=_VL_HEADS,
+        all_heads=_VL_HEADS,
         class_name=class_name,
         layout=layout,
     )
@@ -260,31 +260,31 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
         "qwen2_audio": _rule("Qwen2Audio", _one_layer, "Whisper's encoder, one linear layer, decoder", key="audio_config"),
         "clip": Rule(
             read=lambda config, head: read_pair(config, head, siglip=False),
-            heads=_PAIR_HEADS,
+            all_heads=_PAIR_HEADS,
             class_name="CLIP",
             layout="encoder of text and encoder of pictures, each with a projection; one scale",
         ),
         "siglip": Rule(
             read=lambda config, head: read_pair(config, head, siglip=True),
-            heads=_PAIR_HEADS,
+            all_heads=_PAIR_HEADS,
             class_name="Siglip",
             layout="encoder of text with a projection, encoder of pictures pooled by attention; a scale and a bias",
         ),
         "siglip2": Rule(
             read=lambda config, head: read_pair(config, head, siglip=True),
-            heads=_PAIR_HEADS,
+            all_heads=_PAIR_HEADS,
             class_name="Siglip2",
             layout="as SigLIP",
         ),
         "clip_text_model": Rule(
             read=lambda config, head: read_text_encoder(config, head, siglip=False),
-            heads=(Head.NONE,),
+            all_heads=(Head.NONE,),
             class_name="CLIPText",
             layout="token embedding, learned positions, norms before the blocks and at the end, biases",
         ),
         "siglip_text_model": Rule(
             read=lambda config, head: read_text_encoder(config, head, siglip=True),
-            heads=(Head.NONE,),
+            all_heads=(Head.NONE,),
             class_name="SiglipText",
             layout="as CLIP's, with a projection",
         ),

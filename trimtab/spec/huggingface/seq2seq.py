@@ -93,7 +93,7 @@ def bart_stack(config: Config, role: StackRole, *, final_norm: bool, key_bias: b
     """All layers of the encoder or the decoder of BART and its like; without ``key_bias`` keys have none (Whisper)."""
     side = str(role)
     hidden, heads = config.count("d_model"), config.count(f"{side}_attention_heads")
-    size = whole_heads(config, hidden, heads, f"{side}_attention_heads")
+    size = whole_heads(config, hidden, heads, key=f"{side}_attention_heads")
     cross = role is StackRole.DECODER
     return StackSpec(
         role=role,
@@ -164,19 +164,19 @@ _BART_ROWS: Mapping[str, tuple[str, Bart, str]] = {
 _T5_LAYOUT = "no biases, RMS norms, heads of d_kv; one table of relative positions in each stack; gated with feed_forward_proj"
 TABLE: Mapping[str, Rule] = MappingProxyType(
     {
-        "t5": Rule(read=read_t5, heads=(*_GENERATION, Head.ENCODER), class_name="T5", layout=_T5_LAYOUT),
-        "mt5": Rule(read=read_t5, heads=(*_GENERATION, Head.ENCODER), class_name="MT5", layout=_T5_LAYOUT),
-        "longt5": Rule(read=read_t5, heads=_GENERATION, class_name="LongT5", layout=_T5_LAYOUT + "; local attention only"),
+        "t5": Rule(read=read_t5, all_heads=(*_GENERATION, Head.ENCODER), class_name="T5", layout=_T5_LAYOUT),
+        "mt5": Rule(read=read_t5, all_heads=(*_GENERATION, Head.ENCODER), class_name="MT5", layout=_T5_LAYOUT),
+        "longt5": Rule(read=read_t5, all_heads=_GENERATION, class_name="LongT5", layout=_T5_LAYOUT + "; local attention only"),
         "umt5": Rule(
             read=lambda config, head: read_t5(config, head, table_per_layer=True),
-            heads=(*_GENERATION, Head.ENCODER),
+            all_heads=(*_GENERATION, Head.ENCODER),
             class_name="UMT5",
             layout="T5 with a table of relative positions in every layer",
         ),
         **{
             model_type: Rule(
                 read=lambda config, head, row=row: read_bart(config, head, row),  # type: ignore[misc]
-                heads=_GENERATION,
+                all_heads=_GENERATION,
                 class_name=name,
                 layout=layout,
                 endings={Head.GENERATION: "MTModel"} if name == "Marian" else {},

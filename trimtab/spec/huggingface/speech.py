@@ -243,14 +243,14 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
     {
         "whisper": Rule(
             read=read_whisper,
-            heads=(Head.GENERATION, Head.NONE, Head.AUDIO_CLASSES),
+            all_heads=(Head.GENERATION, Head.NONE, Head.AUDIO_CLASSES),
             class_name="Whisper",
             layout="two convolutions, fixed positions of the encoder, learned ones of the decoder, no bias of the keys",
         ),
         **{
             model_type: Rule(
                 read=lambda config, head, row=row: read_waves(config, head, row),  # type: ignore[misc]
-                heads=_WAVE_HEADS,
+                all_heads=_WAVE_HEADS,
                 class_name=name,
                 layout=layout,
             )

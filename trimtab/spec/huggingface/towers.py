@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -46,9 +47,9 @@ def tower_of(model: ModelSpec) -> Tower:
     return Tower(stacks=stacks, parts=model.parts, width=model.hidden_size, tokens=stacks[-1].num_tokens or 1)
 
 
-def merged(name: str, config: Config, sizes: tuple[int, ...], *, tokens: int, bias: bool) -> PartSpec:
+def merged(name: str, sizes: tuple[int, ...], *, tokens: int, bias: bool) -> PartSpec:
     """Linear layers one after the other, over so many tokens."""
-    pairs = tuple(zip(sizes, sizes[1:], strict=False))
+    pairs = tuple(itertools.pairwise(sizes))
     weights = sum(inputs * outputs for inputs, outputs in pairs)
     return PartSpec(
         name=name,
@@ -77,20 +78,19 @@ def read_qwen2_vision(config: Config, head: Head) -> ModelSpec:
         *small("norm of the merger", 2 * width),
         merged(
             "merger",
-            config,
             (square * width, square * width, config.count("hidden_size")),
             tokens=max(1, patches // square),
             bias=True,
         ),
     )
-    return picture_model(config, hidden=width, stacks=(image_layers(config, row, width, patches),), parts=parts)
+    return picture_model(config, hidden=width, stacks=(image_layers(config, row, hidden=width, tokens=patches),), parts=parts)
 
 
 def read_qwen2_5_vision(config: Config, head: Head) -> ModelSpec:
     """Qwen2.5-VL: RMS norms, gated blocks with biases, windows but for ``fullatt_block_indexes``."""
     width, patches = config.count("hidden_size"), _nominal_patches(config)
     row = Images(qkv_bias=True, final_norm=False, gated=True, norm=NormKind.RMS)
-    layers = image_layers(config, row, width, patches)
+    layers = image_layers(config, row, hidden=width, tokens=patches)
     side = max(1, config.count("window_size") // pair(config, "patch_size")[0])
     full = set(config.counts("fullatt_block_indexes", low=0)) if config.get("fullatt_block_indexes") else set()
     local = replace(layers, attention=replace(layers.attention, window=max(1, (side * side + 1) // 2)))
@@ -101,7 +101,6 @@ def read_qwen2_5_vision(config: Config, head: Head) -> ModelSpec:
         *small("norm of the merger", width),
         merged(
             "merger",
-            config,
             (square * width, square * width, config.count("out_hidden_size")),
             tokens=max(1, patches // square),
             bias=True,
@@ -117,7 +116,7 @@ def read_qwen3_vision(config: Config, head: Head) -> ModelSpec:
     square, out = config.count("spatial_merge_size") ** 2, config.count("out_hidden_size")
     deep = len(config.counts("deepstack_visual_indexes", low=0)) if config.get("deepstack_visual_indexes") else 0
     tokens = max(1, patches // square)
-    merger = merged("merger", config, (square * width, square * width, out), tokens=tokens, bias=True)
+    merger = merged("merger", (square * width, square * width, out), tokens=tokens, bias=True)
     parts = (
         patch_part(config, width, bias=True, patches=patches, frames=_frames(config)),
         *small("positions", config.count("num_position_embeddings") * width),
@@ -125,7 +124,7 @@ def read_qwen3_vision(config: Config, head: Head) -> ModelSpec:
         merger,
         *(replace(merger, name=f"merger of level {level + 1}") for level in range(deep)),
     )
-    return picture_model(config, hidden=width, stacks=(image_layers(config, row, width, patches),), parts=parts)
+    return picture_model(config, hidden=width, stacks=(image_layers(config, row, hidden=width, tokens=patches),), parts=parts)
 
 
 def _internvl_layer(config: Config, attention: AttentionSpec) -> int:
@@ -142,7 +141,7 @@ def read_internvl_vision(config: Config, head: Head) -> ModelSpec:
         positions=1 if config.flag("use_absolute_position_embeddings") else None,
         final_norm=not config.flag("use_mean_pooling"),
         norm=NormKind.LAYER if kind == "layer_norm" else NormKind.RMS,
-        extra=_internvl_layer,
+        further=_internvl_layer,
         parts=lambda c, h: small("mask token", hidden * c.flag("use_mask_token")),
     )
     model = read_images(config, head, row)
@@ -156,7 +155,7 @@ def read_llama4_vision(config: Config, head: Head) -> ModelSpec:
     model = read_images(config, head, CLIP_VISION)
     tokens = max(1, int(num_patches(config) * config.number("pixel_shuffle_ratio", 0.5) ** 2))
     inner, out = config.count("projector_input_dim"), config.count("projector_output_dim")
-    first = merged("adapter", config, (config.count("intermediate_size"), inner, out), tokens=tokens, bias=False)
+    first = merged("adapter", (config.count("intermediate_size"), inner, out), tokens=tokens, bias=False)
     if inner != out:
         config.note("projector_output_dim", f"found {out}", allowed=f"projector_input_dim {inner}", nearest=str(inner))
     return replace(model, parts=(*model.parts, first))

@@ -117,7 +117,7 @@ TEXTS: dict[str, tuple[bytes, str]] = {
     "10 to the 5000th": (raw("hidden_size", "1" + "0" * 5000), "found a number of 5001 digits"),
     "lists 10000 deep": (nested(10_000), "nested deeper than 64 levels"),
     "objects 10000 deep": (objects(10_000), "nested deeper than 64 levels"),
-    "a key twice": (b'{"model_type": "llama",\n "hidden_size": 64,\n "hidden_size": 65}', "config.json:3: hidden_size: stands twice|:3"),
+    "a key twice": (b'{"model_type": "llama",\n "hidden_size": 64,\n "hidden_size": 65}', ":3:1: hidden_size: stands twice"),
     "a nested key twice": (b'{"model_type": "llava", "text_config": {"a": 1, "a": 2}}', r"text_config\.a: stands twice"),
     "a hundred thousand keys": (
         b'{"model_type": "llama", ' + b", ".join(b'"%d": 1' % n for n in range(60_000)) + b"}",
