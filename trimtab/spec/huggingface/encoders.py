@@ -49,6 +49,7 @@ class Encoder:
     discriminator: bool = False
     norm_at_width: bool = False
     biased_projection: bool = True
+    qkv_bias: Said = True
     two_biases: bool = True
     further: Callable[[Config, AttentionSpec], int] | None = None
     parts: Callable[[Config, Head], tuple[PartSpec, ...]] | None = None
@@ -59,7 +60,9 @@ def encoder_layer(config: Config, row: Encoder, hidden: int) -> StackSpec:
     """All layers of the encoder."""
     heads = config.count("num_attention_heads")
     size = whole_heads(config, hidden, heads)
-    attention = AttentionSpec(num_heads=heads, num_kv_heads=heads, head_size=size, qkv_bias=True, output_bias=True)
+    attention = AttentionSpec(
+        num_heads=heads, num_kv_heads=heads, head_size=size, qkv_bias=said(config, row.qkv_bias), output_bias=True
+    )
     return StackSpec(
         role=StackRole.ENCODER,
         num_layers=config.count("num_hidden_layers"),
@@ -165,6 +168,17 @@ def _relative(config: Config, attention: AttentionSpec) -> int:
     kinds = [kind.strip() for kind in given.lower().split("|")] if isinstance(given, str) else (given or [])
     hidden = config.count("hidden_size")
     return sum(kind in kinds for kind in ("c2p", "p2c")) * (hidden * hidden + hidden)
+
+
+def _first_relative(config: Config, attention: AttentionSpec) -> int:
+    """DeBERTa's first version: biases of queries and values only, and other projections of the relative positions."""
+    hidden, heads = config.count("hidden_size"), config.count("num_attention_heads")
+    extra = 2 * hidden + (2 * heads * heads if config.flag("talking_head") else 0)
+    if config.flag("relative_attention"):
+        given = config.get("pos_att_type")
+        kinds = [kind.strip() for kind in given.lower().split("|")] if isinstance(given, str) else (given or [])
+        extra += hidden * hidden * ("c2p" in kinds) + (hidden * hidden + hidden) * ("p2c" in kinds)
+    return extra
 
 
 def _relative_parts(config: Config, head: Head) -> tuple[PartSpec, ...]:
@@ -278,6 +292,28 @@ _ROWS: Mapping[str, tuple[str, Encoder, tuple[Head, ...], str]] = {
         ),
         ENCODER_HEADS,
         "BERT with relative positions in each layer, a table of them with a norm, and a convolution",
+    ),
+    "deberta": (
+        "Deberta",
+        Encoder(
+            embedding_key="embedding_size",
+            positions="position_biased_input",
+            norm_at_width=True,
+            biased_projection=False,
+            qkv_bias=False,
+            pooler=(Head.SEQUENCE_CLASSES,),
+            further=_first_relative,
+            parts=_relative_parts,
+            traits=("norms after the blocks", "attention with relative positions"),
+        ),
+        ENCODER_HEADS,
+        "BERT with biases of queries and values only, and relative positions in each layer",
+    ),
+    "big_bird": (
+        "BigBird",
+        Encoder(pooler=tuple(Head), qkv_bias="use_bias", traits=("norms after the blocks", "sparse attention")),
+        ENCODER_HEADS[:2],
+        "BERT with biases of q, k, v by use_bias",
     ),
     "roformer": (
         "RoFormer",

@@ -287,10 +287,13 @@ _ROWS: Mapping[str, tuple[str, Images, tuple[Head, ...], str]] = {
 }
 
 
-def _swin_stage(config: Config, width: int, heads: int, tokens: int, depth: int) -> StackSpec:
+def _swin_stage(config: Config, *, width: int, heads: int, tokens: int, depth: int, second: bool) -> StackSpec:
     window = config.count("window_size")
+    biased = config.flag("qkv_bias")
     size = whole_heads(config, width, heads, key="num_heads")
     table = (2 * window - 1) ** 2 * heads
+    if second:  # a small network makes the table; a scale per head; no bias of the keys
+        table = heads + 3 * _POSITIONS_WIDTH + _POSITIONS_WIDTH * heads + 2 * width * biased
     return StackSpec(
         role=StackRole.ENCODER,
         num_layers=depth,
@@ -298,7 +301,7 @@ def _swin_stage(config: Config, width: int, heads: int, tokens: int, depth: int)
             num_heads=heads,
             num_kv_heads=heads,
             head_size=size,
-            qkv_bias=config.flag("qkv_bias"),
+            qkv_bias=biased and not second,
             output_bias=True,
             window=(window * window + 1) // 2,
         ),
@@ -313,7 +316,11 @@ def _swin_stage(config: Config, width: int, heads: int, tokens: int, depth: int)
     )
 
 
-def read_swin(config: Config, head: Head) -> ModelSpec:
+_POSITIONS_WIDTH = 512
+"""Inner width of the network that makes Swin V2's tables of positions (arXiv 2111.09883, section 3.3)."""
+
+
+def read_swin(config: Config, head: Head, *, second: bool = False) -> ModelSpec:
     """Swin: stages of layers whose attention stays in windows; between them four tokens become one of twice the width."""
     width, depths = config.count("embed_dim"), config.counts("depths")
     heads = config.counts("num_heads", length=len(depths))
@@ -323,13 +330,13 @@ def read_swin(config: Config, head: Head) -> ModelSpec:
     parts += small("positions", table) + small("norm of the patches", 2 * width)
     stacks = []
     for index, depth in enumerate(depths):
-        stacks.append(_swin_stage(config, width, heads[index], tokens, depth))
+        stacks.append(_swin_stage(config, width=width, heads=heads[index], tokens=tokens, depth=depth, second=second))
         if index == len(depths) - 1:
             break
         tokens = max(1, tokens // 4)
         merging = PartSpec(
             name=f"merging after stage {index + 1}",
-            num_parameters=8 * width * width + 8 * width,
+            num_parameters=8 * width * width + (4 if second else 8) * width,
             flops_per_sample=16.0 * width * width * tokens,
             activations_per_sample=8.0 * width * tokens,
         )
@@ -383,6 +390,12 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
             all_heads=IMAGE_HEADS,
             class_name="Swin",
             layout="stages of windowed attention with tables of relative positions; merging of four tokens between them",
+        ),
+        "swinv2": Rule(
+            read=lambda config, head: read_swin(config, head, second=True),
+            all_heads=IMAGE_HEADS,
+            class_name="Swinv2",
+            layout="Swin with tables made by a small network, a scale per head and no bias of the keys",
         ),
         "audio-spectrogram-transformer": Rule(
             read=read_spectrogram,

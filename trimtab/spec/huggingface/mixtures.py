@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from trimtab.model import AttentionSpec, ExpertsSpec, FeedForwardSpec, LatentSpec, NormKind
 from trimtab.spec.huggingface.config import Config
-from trimtab.spec.huggingface.decoders import Blocks, Decoder, Said, decoder_rule, said
-from trimtab.spec.huggingface.heads import Rule
+from trimtab.spec.huggingface.decoders import DECODER_HEADS, Blocks, Decoder, Said, decoder_rule, said
+from trimtab.spec.huggingface.heads import Head, Rule
 from trimtab.spec.huggingface.layers import (
     chunks,
     early_windows,
@@ -215,6 +215,15 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
         ),
         "no shared expert; norms of queries and keys as wide as a head",
     ),
+    "qwen3_vl_moe_text": (
+        "Qwen3VLMoeText",
+        _row(
+            Mixture(sparse=by_step, experts_key="num_experts", size_key="moe_intermediate_size"),
+            further=per_head,
+            **_BIASED,
+        ),
+        "Qwen3 MoE",
+    ),
     "deepseek_v2": (
         "DeepseekV2",
         _row(
@@ -415,5 +424,8 @@ _ROWS: Mapping[str, tuple[str, Decoder, str]] = {
 }
 
 TABLE: Mapping[str, Rule] = MappingProxyType(
-    {model_type: decoder_rule(name, row, layout) for model_type, (name, row, layout) in _ROWS.items()}
+    {
+        model_type: decoder_rule(name, row, layout, heads=(Head.NONE,) if name.endswith("Text") else DECODER_HEADS)
+        for model_type, (name, row, layout) in _ROWS.items()
+    }
 )

@@ -256,6 +256,7 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
         "qwen2_vl": _rule("Qwen2VL", _nothing, "tower that merges four tokens, decoder", tied_by=Tied.EITHER),
         "qwen2_5_vl": _rule("Qwen2_5_VL", _nothing, "tower with RMS norms and gated blocks, decoder", tied_by=Tied.EITHER),
         "qwen3_vl": _rule("Qwen3VL", _nothing, "tower with mergers at several depths, decoder"),
+        "qwen3_vl_moe": _rule("Qwen3VLMoe", _nothing, "Qwen3-VL with experts in the decoder"),
         "llama4": _rule("Llama4", _llama4, "tower with an adapter, one linear layer, decoder with experts", tied_by=Tied.INNER),
         "qwen2_audio": _rule("Qwen2Audio", _one_layer, "Whisper's encoder, one linear layer, decoder", key="audio_config"),
         "clip": Rule(

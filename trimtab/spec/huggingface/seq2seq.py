@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from trimtab.model import (
     ActivationKind,
     AttentionSpec,
+    ExpertsSpec,
     FeedForwardSpec,
     ModelFamily,
     ModelSpec,
@@ -19,7 +20,7 @@ from trimtab.model import (
 )
 from trimtab.spec.huggingface.config import Config
 from trimtab.spec.huggingface.heads import Head, Rule, small
-from trimtab.spec.huggingface.layers import activation, whole_heads
+from trimtab.spec.huggingface.layers import activation, runs, whole_heads
 
 _RELATIVE = "attention biases by relative position"
 _SCALED = "scaled embeddings"
@@ -74,6 +75,42 @@ def _t5_block(config: Config) -> FeedForwardSpec:
     kinds = {"relu": ActivationKind.RELU, "silu": ActivationKind.SILU, "swish": ActivationKind.SILU}
     return FeedForwardSpec(
         hidden_size=config.count("d_ff"), gated=words[0] == "gated", activation=kinds.get(kind, ActivationKind.GELU)
+    )
+
+
+def read_switch(config: Config, head: Head) -> ModelSpec:
+    """Switch Transformers: T5 of which some layers have experts, one of them for each token."""
+    heads, num_encoder = config.count("num_heads"), config.count("num_layers")
+    num_decoder = config.optional("num_decoder_layers") or num_encoder
+    attention = AttentionSpec(num_heads=heads, num_kv_heads=heads, head_size=config.count("d_kv"))
+    dense = FeedForwardSpec(hidden_size=config.count("d_ff"), gated=False, activation=activation(config, "dense_act_fn"))
+    experts = ExpertsSpec(num_experts=config.count("num_experts"), top_k=1, router_bias=config.flag("router_bias"))
+    sparse = replace(dense, experts=experts)
+    stacks: tuple[StackSpec, ...] = ()
+    for role, num in ((StackRole.ENCODER, num_encoder), (StackRole.DECODER, num_decoder)):
+        decodes = role is StackRole.DECODER
+        wanted = config.count(f"num_sparse_{role}_layers", low=0)
+        step = num // wanted if wanted else num
+        layer = StackSpec(
+            role=role, num_layers=1, attention=attention, feed_forward=dense, causal=decodes, cross_attention=decodes
+        )
+        kinds = [step > 0 and (step == 1 or index % step == 1) for index in range(num)]
+        layers = [replace(layer, feed_forward=sparse if has_experts else dense) for has_experts in kinds]
+        stacks += runs(layers, final_norm=True)
+    hidden, vocab, tied = config.count("d_model"), config.count("vocab_size"), config.flag("tie_word_embeddings")
+    return ModelSpec(
+        name=config.model_type,
+        family=ModelFamily.ENCODER_DECODER,
+        hidden_size=hidden,
+        vocab_size=vocab,
+        stacks=stacks,
+        position=PositionKind.NONE,
+        max_positions=config.optional("n_positions") or 512,
+        tied_embeddings=tied,
+        has_head=head is Head.GENERATION,
+        parts=small("relative positions", 2 * config.count("relative_attention_num_buckets") * heads)
+        + small("embeddings of their own of the stacks", 0 if tied else 2 * vocab * hidden),
+        traits=(_RELATIVE,),
     )
 
 
@@ -167,6 +204,12 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
         "t5": Rule(read=read_t5, all_heads=(*_GENERATION, Head.ENCODER), class_name="T5", layout=_T5_LAYOUT),
         "mt5": Rule(read=read_t5, all_heads=(*_GENERATION, Head.ENCODER), class_name="MT5", layout=_T5_LAYOUT),
         "longt5": Rule(read=read_t5, all_heads=_GENERATION, class_name="LongT5", layout=_T5_LAYOUT + "; local attention only"),
+        "switch_transformers": Rule(
+            read=read_switch,
+            all_heads=_GENERATION,
+            class_name="SwitchTransformers",
+            layout="T5 with experts in num_sparse_encoder_layers and num_sparse_decoder_layers layers, one per token",
+        ),
         "umt5": Rule(
             read=lambda config, head: read_t5(config, head, table_per_layer=True),
             all_heads=(*_GENERATION, Head.ENCODER),

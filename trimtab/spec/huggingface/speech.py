@@ -69,6 +69,38 @@ def read_whisper(config: Config, head: Head) -> ModelSpec:
     )
 
 
+def read_speech_to_text(config: Config, head: Head) -> ModelSpec:
+    """Speech2Text: gated convolutions that halve the frames, then BART's layers with norms before the blocks."""
+    hidden, layers = config.count("d_model"), config.count("num_conv_layers")
+    kernels = config.counts("conv_kernel_sizes", length=layers)
+    inputs, channels = config.count("input_feat_per_channel") * config.count("input_channels"), config.count("conv_channels")
+    parameters, flops, kept, frames = 0, 0.0, 0.0, config.count("max_source_positions")
+    for index, kernel in enumerate(kernels):
+        outputs = 2 * hidden if index == layers - 1 else channels
+        frames = -(-frames // 2)
+        parameters += inputs * outputs * kernel + outputs
+        flops += 2.0 * frames * inputs * outputs * kernel
+        kept += float(frames * (2 * inputs + outputs))
+        inputs = outputs // 2
+    convolutions = PartSpec(
+        name="convolutions of the spectrogram", num_parameters=parameters, flops_per_sample=flops, activations_per_sample=kept
+    )
+    encoder = replace(bart_stack(config, StackRole.ENCODER, final_norm=True), num_tokens=max(1, frames))
+    return ModelSpec(
+        name=config.model_type,
+        family=ModelFamily.ENCODER_DECODER,
+        hidden_size=hidden,
+        vocab_size=config.count("vocab_size"),
+        stacks=(encoder, bart_stack(config, StackRole.DECODER, final_norm=True)),
+        position=PositionKind.SINUSOIDAL,
+        max_positions=config.count("max_target_positions"),
+        tied_embeddings=config.flag("tie_word_embeddings"),
+        has_head=head is Head.GENERATION,
+        parts=(convolutions,),
+        traits=("scaled embeddings",) if config.flag("scale_embedding") else (),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waves:
     """In what an encoder of waveforms differs from wav2vec 2.0. ``deep_positions``: several convolutions instead of one of
@@ -246,6 +278,12 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
             all_heads=(Head.GENERATION, Head.NONE, Head.AUDIO_CLASSES),
             class_name="Whisper",
             layout="two convolutions, fixed positions of the encoder, learned ones of the decoder, no bias of the keys",
+        ),
+        "speech_to_text": Rule(
+            read=read_speech_to_text,
+            all_heads=(Head.GENERATION, Head.NONE),
+            class_name="Speech2Text",
+            layout="gated convolutions, fixed positions, norms before the blocks and at the end of each stack, biases",
         ),
         **{
             model_type: Rule(

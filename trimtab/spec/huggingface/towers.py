@@ -203,6 +203,7 @@ VISION: Mapping[str, Reader] = MappingProxyType(
         "qwen2_vl_vision": read_qwen2_vision,
         "qwen2_5_vl_vision": read_qwen2_5_vision,
         "qwen3_vl_vision": read_qwen3_vision,
+        "qwen3_vl_moe_vision": read_qwen3_vision,
         "internvl_vision": read_internvl_vision,
         "llama4_vision_model": read_llama4_vision,
         "qwen2_audio_encoder": read_sound,
