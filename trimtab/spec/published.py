@@ -82,6 +82,7 @@ _DEEPSEEK_V2 = _shape(
     vocab_size=102_400,
     max_position_embeddings=163_840,
 )
+_EFFICIENT_B0 = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 224, "hidden_dim": 1280, "num_labels": 1000}
 _LLAVA = {"text_config": {"model_type": "llama", **_shape(4096, 32, 32, 11_008), "vocab_size": 32_064}}
 
 PUBLISHED: Mapping[str, Published] = MappingProxyType(
@@ -136,6 +137,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
         "resnet-152": _of("resnet", "torchvision resnet152", **_resnet([3, 8, 36, 3])),
         "convnext-tiny": _of("convnext", "torchvision convnext_tiny", **_convnext([3, 3, 9, 3], [96, 192, 384, 768])),
         "convnext-base": _of("convnext", "torchvision convnext_base", **_convnext([3, 3, 27, 3], [128, 256, 512, 1024])),
+        "efficientnet-b0": _of("efficientnet", "torchvision efficientnet_b0", **_EFFICIENT_B0),
         "mobilenet-v2": _of("mobilenet_v2", "torchvision mobilenet_v2", num_labels=1000),
     }
 )

@@ -19,6 +19,7 @@ TORCHVISION = {
     "convnext-tiny": "convnext_tiny",
     "convnext-base": "convnext_base",
     "mobilenet-v2": "mobilenet_v2",
+    "efficientnet-b0": "efficientnet_b0",
     "vit-b-16": "vit_b_16",
     "vit-l-16": "vit_l_16",
 }
@@ -29,6 +30,7 @@ TIMM = {
     "resnet-152": "resnet152",
     "convnext-tiny": "convnext_tiny",
     "mobilenet-v2": "mobilenetv2_100",
+    "efficientnet-b0": "efficientnet_b0",
     "vit-b-16": "vit_base_patch16_224",
 }
 

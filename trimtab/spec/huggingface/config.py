@@ -126,6 +126,9 @@ class Config:
         if not isinstance(value, list | tuple) or any(not isinstance(v, int) or isinstance(v, bool) for v in value):
             self.note(key, f"found {shown(value)}", allowed="a list of whole numbers")
             return (max(low, 1),) * (length or 1)
+        if length is None and not value and low >= 1:
+            self.note(key, "found an empty list", allowed="at least one number")
+            return (max(low, 1),)
         if length is not None and len(value) != length:
             self.note(key, f"found {len(value)} numbers", allowed=f"{length} of them")
             return (max(low, 1),) * length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -205,6 +206,56 @@ def read_mobilenet_v2(config: Config, head: Head) -> ModelSpec:
     return _network(config, head, [*parts, last.part("last convolution")], last.channels)
 
 
+_EFFICIENT_LISTS = ("out_channels", "strides", "kernel_sizes", "expand_ratios", "num_block_repeats")
+
+
+def _widened(config: Config, channels: int) -> int:
+    """Channels times ``width_coefficient`` as a multiple of ``depth_divisor``, never less than nine tenths."""
+    unit, wanted = config.count("depth_divisor"), channels * config.number("width_coefficient", 1.0)
+    value = max(unit, int(wanted + unit / 2) // unit * unit)
+    return value + unit if value < 0.9 * wanted else value
+
+
+def _efficient_block(stage: Stage, outputs: int, stride: int, *, kernel: int, expand: int, squeezed: int) -> None:
+    """Expansion, depthwise convolution, squeeze and excitation, projection."""
+    if expand != 1:
+        stage.convolve(stage.channels * expand)
+    inner = stage.channels
+    stage.convolve(inner, kernel=kernel, stride=stride, groups=inner)
+    stage.num_parameters += 2 * inner * squeezed + squeezed + inner
+    stage.flops += 4.0 * inner * squeezed
+    stage.kept += stage.elements + inner + 2.0 * squeezed
+    stage.convolve(outputs)
+
+
+def read_efficientnet(config: Config, head: Head) -> ModelSpec:
+    """EfficientNet: MobileNet's blocks with squeeze and excitation, widened and deepened (arXiv 1905.11946)."""
+    height, width = _image(config)
+    depth, ratio = config.number("depth_coefficient", 1.0), config.number("squeeze_expansion_ratio", 0.25)
+    config.require(0 < depth <= 100, "depth_coefficient", f"found {depth:g}", allowed="more than 0, at most 100")
+    config.require(0 < config.number("width_coefficient", 1.0) <= 100, "width_coefficient", "out of range", allowed="0 to 100")
+    stage = Stage(config.count("num_channels"), height, width)
+    stage.convolve(_widened(config, 32), kernel=3, stride=2)
+    parts, inputs = [stage.part("stem")], config.counts("in_channels")
+    lists = [config.counts(key, length=len(inputs)) for key in _EFFICIENT_LISTS]
+    config.settle()
+    for index, (channels, *row) in enumerate(zip(inputs, *lists, strict=True)):
+        outputs, stride, kernel, expand, repeats = row
+        stage = stage.next()
+        stage.channels = _widened(config, channels)
+        for block in range(math.ceil(depth * repeats)):
+            squeezed = max(1, int(stage.channels * ratio))
+            first = stride if block == 0 else 1
+            _efficient_block(stage, _widened(config, outputs), first, kernel=kernel, expand=expand, squeezed=squeezed)
+        parts.append(stage.part(f"stage {index + 1}"))
+    last = stage.next()
+    last.convolve(_widened(config, 1280))
+    hidden = config.count("hidden_dim")
+    same = hidden == last.channels
+    config.require(same, "hidden_dim", f"found {hidden}", allowed=f"{last.channels}, 1280 widened", nearest=str(last.channels))
+    return _network(config, head, [*parts, last.part("last convolution")], hidden)
+
+
 TABLE: Mapping[str, Rule] = MappingProxyType(
     {
         "resnet": Rule(
@@ -224,6 +275,12 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
             all_heads=IMAGE_HEADS,
             class_name="ConvNextV2",
             layout="ConvNeXt with a norm of responses instead of the scale",
+        ),
+        "efficientnet": Rule(
+            read=read_efficientnet,
+            all_heads=IMAGE_HEADS,
+            class_name="EfficientNet",
+            layout="MobileNetV2's blocks with squeeze and excitation, widths and depths by their coefficients",
         ),
         "mobilenet_v2": Rule(
             read=read_mobilenet_v2,

@@ -158,13 +158,14 @@ def picture_model(
     )
 
 
-def _ratio(config: Config, hidden: int) -> int:
+def inner_by_ratio(config: Config, hidden: int) -> int:
+    """Inner width of the feed-forward block as ``mlp_ratio`` times the width."""
     return max(1, int(hidden * config.number("mlp_ratio", 4)))
 
 
 def _dino_inner(config: Config, hidden: int) -> int:
     """With SwiGLU two thirds of it, rounded up to a multiple of 8."""
-    inner = _ratio(config, hidden)
+    inner = inner_by_ratio(config, hidden)
     return (int(inner * 2 / 3) + 7) // 8 * 8 if config.flag("use_swiglu_ffn") else inner
 
 
@@ -287,66 +288,6 @@ _ROWS: Mapping[str, tuple[str, Images, tuple[Head, ...], str]] = {
 }
 
 
-def _swin_stage(config: Config, *, width: int, heads: int, tokens: int, depth: int, second: bool) -> StackSpec:
-    window = config.count("window_size")
-    biased = config.flag("qkv_bias")
-    size = whole_heads(config, width, heads, key="num_heads")
-    table = (2 * window - 1) ** 2 * heads
-    if second:  # a small network makes the table; a scale per head; no bias of the keys
-        table = heads + 3 * _POSITIONS_WIDTH + _POSITIONS_WIDTH * heads + 2 * width * biased
-    return StackSpec(
-        role=StackRole.ENCODER,
-        num_layers=depth,
-        attention=AttentionSpec(
-            num_heads=heads,
-            num_kv_heads=heads,
-            head_size=size,
-            qkv_bias=biased and not second,
-            output_bias=True,
-            window=(window * window + 1) // 2,
-        ),
-        feed_forward=FeedForwardSpec(hidden_size=_ratio(config, width), gated=False, activation=activation(config), bias=True),
-        norm=NormKind.LAYER,
-        norm_bias=True,
-        causal=False,
-        hidden_size=width,
-        num_tokens=max(1, tokens),
-        final_norm=False,
-        other_parameters=table,
-    )
-
-
-_POSITIONS_WIDTH = 512
-"""Inner width of the network that makes Swin V2's tables of positions (arXiv 2111.09883, section 3.3)."""
-
-
-def read_swin(config: Config, head: Head, *, second: bool = False) -> ModelSpec:
-    """Swin: stages of layers whose attention stays in windows; between them four tokens become one of twice the width."""
-    width, depths = config.count("embed_dim"), config.counts("depths")
-    heads = config.counts("num_heads", length=len(depths))
-    tokens = num_patches(config)
-    table = tokens * width if config.flag("use_absolute_embeddings") else 0
-    parts: tuple[PartSpec, ...] = (patch_part(config, width, bias=True, patches=tokens),)
-    parts += small("positions", table) + small("norm of the patches", 2 * width)
-    stacks = []
-    for index, depth in enumerate(depths):
-        stacks.append(_swin_stage(config, width=width, heads=heads[index], tokens=tokens, depth=depth, second=second))
-        if index == len(depths) - 1:
-            break
-        tokens = max(1, tokens // 4)
-        merging = PartSpec(
-            name=f"merging after stage {index + 1}",
-            num_parameters=8 * width * width + (4 if second else 8) * width,
-            flops_per_sample=16.0 * width * width * tokens,
-            activations_per_sample=8.0 * width * tokens,
-        )
-        parts, width = (*parts, merging), 2 * width
-    stacks[-1] = replace(stacks[-1], final_norm=True)
-    if head is Head.IMAGE_CLASSES:
-        parts += (linear("classes of an image", width, num_labels(config)),)
-    return picture_model(config, hidden=width, stacks=tuple(stacks), parts=parts, traits=("attention in shifted windows",))
-
-
 def read_spectrogram(config: Config, head: Head) -> ModelSpec:
     """AST: a picture of sound whose patches overlap; two trained tokens."""
     hidden, (rows, columns) = config.count("hidden_size"), pair(config, "patch_size")
@@ -385,18 +326,6 @@ TABLE: Mapping[str, Rule] = MappingProxyType(
             )
             for model_type, (name, row, heads, layout) in _ROWS.items()
         },
-        "swin": Rule(
-            read=read_swin,
-            all_heads=IMAGE_HEADS,
-            class_name="Swin",
-            layout="stages of windowed attention with tables of relative positions; merging of four tokens between them",
-        ),
-        "swinv2": Rule(
-            read=lambda config, head: read_swin(config, head, second=True),
-            all_heads=IMAGE_HEADS,
-            class_name="Swinv2",
-            layout="Swin with tables made by a small network, a scale per head and no bias of the keys",
-        ),
         "audio-spectrogram-transformer": Rule(
             read=read_spectrogram,
             all_heads=(Head.AUDIO_CLASSES, Head.NONE),

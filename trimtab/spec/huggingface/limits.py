@@ -8,6 +8,8 @@ from types import MappingProxyType
 
 MAX_LAYERS = 10_000
 MAX_EXPERTS = 100_000
+MAX_REPEATS = 1000
+"""Blocks in one stage of a convolutional network."""
 MAX_ROWS = 100_000_000
 """Rows of a vocabulary."""
 MAX_TOKENS = 1_000_000_000
@@ -21,6 +23,7 @@ MAX_KEYS = 20_000
 
 _BY_NAME: Mapping[str, int] = MappingProxyType(
     {
+        r"repeats$": MAX_REPEATS,
         r"vocab|num_labels": MAX_ROWS,
         r"position|n_ctx|seq_len|window(?!s)|chunk|max_source|max_target": MAX_TOKENS,
         r"experts$|experts_per|moe_k$|topk$": MAX_EXPERTS,

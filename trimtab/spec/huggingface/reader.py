@@ -11,7 +11,7 @@ from typing import Any
 from trimtab.errors import Problem, SpecError
 from trimtab.model import ModelSpec
 from trimtab.spec.fields import nearest, shown
-from trimtab.spec.huggingface import convolutional, encoders, images, modern_encoders, multimodal, seq2seq, speech
+from trimtab.spec.huggingface import convolutional, encoders, images, modern_encoders, multimodal, seq2seq, speech, swin
 from trimtab.spec.huggingface.config import Config
 from trimtab.spec.huggingface.document import read_document
 from trimtab.spec.huggingface.heads import Rule
@@ -23,6 +23,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **modern_encoders.TABLE,
         **seq2seq.TABLE,
         **images.TABLE,
+        **swin.TABLE,
         **speech.TABLE,
         **convolutional.TABLE,
         **multimodal.TABLE,

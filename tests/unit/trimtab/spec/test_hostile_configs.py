@@ -93,6 +93,8 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
         "patch_size: found 16 x 16.*at most image_size 8 x 8",
     ),
     "unequal lists": ({"model_type": "resnet", "depths": [1, 2], "hidden_sizes": [8]}, "hidden_sizes: found 1 numbers"),
+    "no stages": ({"model_type": "convnext", "depths": []}, "depths: found an empty list"),
+    "absurd repeats": ({"model_type": "efficientnet", "num_block_repeats": [10**6] * 7}, "num_block_repeats.*at most 1000"),
     "unknown kind of block": ({"model_type": "resnet", "layer_type": "botleneck"}, "layer_type.*did you mean 'bottleneck'"),
 }
 TEXTS: dict[str, tuple[bytes, str]] = {
