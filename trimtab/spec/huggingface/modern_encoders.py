@@ -99,7 +99,10 @@ def read_albert(config: Config, head: Head) -> ModelSpec:
         flops_per_token=again * (8.0 * hidden * hidden + 4.0 * hidden * inner + 4.0 * hidden * span),
         activations_per_token=float(again * (8 * hidden + 2 * inner)),
     )
-    return replace(model, stacks=(replace(stack, num_layers=own),), parts=(*model.parts, repeated))
+    parts = (*model.parts, repeated)
+    if config.count("embedding_size") == hidden:  # it is projected even to the same width
+        parts += (linear("projection of the embedding", hidden, hidden, per_token=True),)
+    return replace(model, stacks=(replace(stack, num_layers=own),), parts=parts)
 
 
 TABLE: Mapping[str, Rule] = MappingProxyType(
