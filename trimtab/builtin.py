@@ -18,6 +18,7 @@ def beyond_builtin(model: ModelSpec) -> tuple[str, ...]:
         named = ", ".join(part.name for part in model.parts[:_MAX_NAMED])
         rest = len(model.parts) - _MAX_NAMED
         found.append(f"the parts {named} and {rest} more" if rest > 0 else f"the parts {named}")
+    found.extend(model.traits)
     for stack in model.stacks:
         found.extend(text for text in _beyond(model, stack) if text not in found)
     return tuple(found)

@@ -216,7 +216,9 @@ class ModelSpec:
     """A model. ``vocab_size`` counts embedding rows (0: no token embedding); ``max_positions`` bounds learned positions.
 
     ``has_head``: the last stack's output is multiplied with ``[hidden_size, vocab_size]``; with ``tied_embeddings`` that matrix
-    is the embedding. Stacks stand in the order in which they run, those of one role next to each other.
+    is the embedding. Stacks stand in the order in which they run, those of one role next to each other. ``traits`` names, in
+    words, what the model does beyond this description without changing a count (parallel blocks, scaled embeddings, positions
+    that turn a part of each head): whoever builds modules from a ``ModelSpec`` refuses the traits that it does not make.
     """
 
     name: str
@@ -231,6 +233,7 @@ class ModelSpec:
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-5
     parts: tuple[PartSpec, ...] = ()
+    traits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.hidden_size < 1 or self.vocab_size < 0:

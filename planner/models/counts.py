@@ -218,6 +218,7 @@ def layer_flops(model: ModelSpec, stack: StackSpec, *, sequence_length: int, sou
     key_and_value = 4.0 * width * heads.num_kv_heads * heads.head_size
     score = 4.0 * heads.num_heads * heads.head_size
     cross = stack.cross_attention
+    source_length = _source_tokens(model, source_length) if cross else source_length
     return LayerFlops(
         projections=tokens * projection_flops(width, heads),
         scores=tokens * score_flops(heads) * attention_span(stack, num_tokens=tokens),
@@ -275,21 +276,41 @@ def layer_activations(model: ModelSpec, stack: StackSpec, *, fused_gate: bool = 
     Kept per block: the residual stream that enters the norm and the norm's output (2 h); q, k, v, the attention output and one
     softmax statistic per head; the feed-forward's hidden columns: input and output of the activation, and for a gated block
     also the second factor and the product (``fused_gate``: the activation is computed again, so 3 f instead of 4 f).
-    Term by term as [K22] section 4 does it for the classic block.
+    Term by term as [K22] section 4 does it for the classic block. Latent attention also keeps its low ranks, before and after
+    their norms; of a mixture the columns are those of the ``top_k`` and shared experts, and beside them stand the router's
+    scores and each expert's copy of its input and output.
     """
-    heads, width = stack.attention, model.width(stack)
+    heads, width, block = stack.attention, model.width(stack), stack.feed_forward
     queries = heads.num_heads * heads.head_size
     keys = heads.num_kv_heads * heads.head_size
     num_blocks = 3 if stack.cross_attention else 2
-    columns = (3 if fused_gate else 4) if stack.feed_forward.gated else 2
-    attention = 2 * queries + 2 * keys + heads.num_heads
+    columns = (3 if fused_gate else 4) if block.gated else 2
     cross = 2 * queries + heads.num_heads if stack.cross_attention else 0
+    experts = block.experts
+    passed = block.hidden_size if experts is None else experts.top_k * block.hidden_size + experts.shared_size
+    latent = heads.latent
+    ranks = 0 if latent is None else 2 * (latent.kv_rank + (latent.query_rank or 0)) + latent.rope_size
+    routed = 0 if experts is None else experts.num_experts + 2 * experts.top_k * width
     return ActivationCount(
         input=width,
-        whole=num_blocks * 2 * width,
-        divided=attention + cross + columns * stack.feed_forward.hidden_size,
+        whole=num_blocks * 2 * width + ranks + routed,
+        divided=_attention_activations(heads) + cross + columns * passed,
         source=2 * keys if stack.cross_attention else 0,
     )
+
+
+def _attention_activations(heads: AttentionSpec) -> int:
+    """q, k, v, the attention output and one softmax statistic per head."""
+    if heads.latent is None:
+        return 2 * heads.num_heads * heads.head_size + 2 * heads.num_kv_heads * heads.head_size + heads.num_heads
+    key = heads.head_size + heads.latent.rope_size
+    return heads.num_heads * (2 * key + 2 * heads.latent.value_size + 1)
+
+
+def _source_tokens(model: ModelSpec, source_length: int) -> int:
+    """Tokens that a cross-attention reads: those of an encoder that has its own number, else the workload's."""
+    encoder = next((stack for stack in model.stacks if stack.role is StackRole.ENCODER), None)
+    return encoder.num_tokens if encoder is not None and encoder.num_tokens is not None else source_length
 
 
 def _positions(model: ModelSpec, index: int) -> int:

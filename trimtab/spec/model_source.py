@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trimtab.errors import SpecError
 from trimtab.model import (
     ActivationKind,
     AttentionSpec,
@@ -19,10 +19,10 @@ from trimtab.model import (
     StackSpec,
 )
 from trimtab.spec.fields import INVALID, Reading, nearest
+from trimtab.spec.huggingface import model_from_file
 from trimtab.spec.model_document import read_document
 from trimtab.spec.presets import PRESETS
 
-MAX_CONFIG_BYTES = 1_000_000
 _EXPLICIT_REQUIRED = ("family", "layers", "hidden_size", "heads", "feed_forward_size", "vocab_size")
 _SOURCES = ("preset", "config", "document")
 
@@ -142,105 +142,13 @@ def _attention(reading: Reading, values: Mapping[str, Any]) -> AttentionSpec | N
     )
 
 
-# Hugging Face model_type -> whether query, key and value have biases when the config does not say.
-_LLAMA_LIKE: Mapping[str, bool] = {"llama": False, "mistral": False, "qwen2": True}
-
-
 def _from_config(reading: Reading, path: Path) -> ModelSpec | None:
-    where = "model.config"
+    """The model of a ``config.json``; its problems point at the job file's line and name the config's own line."""
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            reading.problem(where, f"{path} is larger than {MAX_CONFIG_BYTES} bytes", allowed="a model's config.json")
-            return None
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reading.problem(where, f"cannot read {path}: {error.strerror}")
+        return model_from_file(path)
+    except SpecError as error:
+        for problem in error.problems:
+            where = f"{path}:{problem.line}" if problem.line is not None else str(path)
+            message = f"{problem.path}: {problem.message}" if problem.path else problem.message
+            reading.problem("model.config", f"{where}: {message}", allowed=problem.allowed, nearest=problem.nearest)
         return None
-    except ValueError as error:
-        reading.problem(where, f"{path} is not JSON: {error}")
-        return None
-    if not isinstance(config, dict):
-        reading.problem(where, f"{path} holds no object", allowed="a model's config.json")
-        return None
-    model_type = str(config.get("model_type"))
-    try:
-        if model_type in _LLAMA_LIKE:
-            return _llama_like(config, path.parent.name or model_type, model_type)
-        if model_type == "gpt2":
-            return _gpt2_like(config, path.parent.name or model_type)
-    except KeyError as error:
-        reading.problem(where, f"{path} has no key {error}", allowed=f"the keys of a {model_type} config")
-        return None
-    except (TypeError, ValueError) as error:
-        reading.problem(where, f"{path}: {error}")
-        return None
-    known = [*_LLAMA_LIKE, "gpt2"]
-    reading.problem(
-        where,
-        f"model_type '{model_type}' is not known",
-        allowed=", ".join(known) + ", or explicit fields",
-        nearest=nearest(model_type, known),
-    )
-    return None
-
-
-def _llama_like(config: Mapping[str, Any], name: str, model_type: str) -> ModelSpec:
-    heads = int(config["num_attention_heads"])
-    hidden = int(config["hidden_size"])
-    qkv_bias = bool(config.get("attention_bias", _LLAMA_LIKE[model_type]))
-    window = config.get("sliding_window") if config.get("use_sliding_window", model_type == "mistral") else None
-    return ModelSpec(
-        name=str(config.get("_name_or_path") or name),
-        family=ModelFamily.DECODER,
-        hidden_size=hidden,
-        vocab_size=int(config["vocab_size"]),
-        position=PositionKind.ROTARY,
-        max_positions=int(config.get("max_position_embeddings", 2048)),
-        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
-        rope_theta=float(config.get("rope_theta", 10_000.0)),
-        norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
-        stacks=(
-            StackSpec(
-                role=StackRole.DECODER,
-                num_layers=int(config["num_hidden_layers"]),
-                attention=AttentionSpec(
-                    num_heads=heads,
-                    num_kv_heads=int(config.get("num_key_value_heads") or heads),
-                    head_size=int(config.get("head_dim") or hidden // heads),
-                    qkv_bias=qkv_bias,
-                    output_bias=bool(config.get("attention_bias", False)),
-                    window=None if window is None else int(window),
-                ),
-                feed_forward=FeedForwardSpec(
-                    hidden_size=int(config["intermediate_size"]), bias=bool(config.get("mlp_bias", False))
-                ),
-            ),
-        ),
-    )
-
-
-def _gpt2_like(config: Mapping[str, Any], name: str) -> ModelSpec:
-    hidden, heads = int(config["n_embd"]), int(config["n_head"])
-    return ModelSpec(
-        name=str(config.get("_name_or_path") or name),
-        family=ModelFamily.DECODER,
-        hidden_size=hidden,
-        vocab_size=int(config["vocab_size"]),
-        position=PositionKind.LEARNED,
-        max_positions=int(config["n_positions"]),
-        tied_embeddings=bool(config.get("tie_word_embeddings", True)),
-        stacks=(
-            StackSpec(
-                role=StackRole.DECODER,
-                num_layers=int(config["n_layer"]),
-                norm=NormKind.LAYER,
-                norm_bias=True,
-                attention=AttentionSpec(
-                    num_heads=heads, num_kv_heads=heads, head_size=hidden // heads, qkv_bias=True, output_bias=True
-                ),
-                feed_forward=FeedForwardSpec(
-                    hidden_size=int(config.get("n_inner") or 4 * hidden), gated=False, activation=ActivationKind.GELU, bias=True
-                ),
-            ),
-        ),
-    )

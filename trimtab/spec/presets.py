@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from trimtab.model import (
@@ -16,6 +17,8 @@ from trimtab.model import (
     StackRole,
     StackSpec,
 )
+from trimtab.spec.huggingface import model_from_config
+from trimtab.spec.published import PUBLISHED
 
 
 def llama_3(name: str, *, layers: int, hidden: int, heads: int, feed_forward: int) -> ModelSpec:
@@ -65,8 +68,7 @@ def gpt2(name: str, *, layers: int, hidden: int, heads: int) -> ModelSpec:
     )
 
 
-# Sources: arXiv 2407.21783 table 3 (Llama 3); the GPT-2 release's hyperparameter files.
-PRESETS: Mapping[str, ModelSpec] = MappingProxyType(
+_BY_HAND: Mapping[str, ModelSpec] = MappingProxyType(
     {
         spec.name: spec
         for spec in (
@@ -80,3 +82,30 @@ PRESETS: Mapping[str, ModelSpec] = MappingProxyType(
         )
     }
 )
+"""Sources: arXiv 2407.21783 table 3 (Llama 3); the GPT-2 release's hyperparameter files."""
+
+
+class Presets(Mapping[str, ModelSpec]):
+    """Models by name; one that stands for a published ``config.json`` is read when it is asked for."""
+
+    def __getitem__(self, name: str) -> ModelSpec:
+        """The model of that name; raises KeyError."""
+        return _BY_HAND[name] if name in _BY_HAND else _read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """All names."""
+        yield from _BY_HAND
+        yield from PUBLISHED
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(_BY_HAND) + len(PUBLISHED)
+
+
+@lru_cache(maxsize=256)
+def _read(name: str) -> ModelSpec:
+    published = PUBLISHED[name]
+    return model_from_config({"model_type": published.model_type, **published.values}, name=name)
+
+
+PRESETS: Mapping[str, ModelSpec] = Presets()

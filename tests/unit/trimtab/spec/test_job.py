@@ -229,13 +229,19 @@ def test_a_hugging_face_config(tmp_path: Path) -> None:
     assert model.position is PositionKind.ROTARY
 
 
+def test_keys_left_out_of_a_config_have_the_defaults_of_its_class(tmp_path: Path) -> None:
+    model = with_config(tmp_path, {key: value for key, value in LLAMA_CONFIG.items() if key != "intermediate_size"}).model
+    assert model is not None
+    assert model.stacks[0].feed_forward.hidden_size == 11_008
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({**LLAMA_CONFIG, "model_type": "lama"}, "model_type 'lama' is not known"),
-        ({"model_type": "llama"}, "has no key"),
-        ({**LLAMA_CONFIG, "num_key_value_heads": 3}, "must be a multiple of num_kv_heads"),
-        ([1], "holds no object"),
+        ({**LLAMA_CONFIG, "model_type": "lama"}, "model_type: 'lama' is not known.*did you mean 'llama'"),
+        ({**LLAMA_CONFIG, "hidden_size": None}, "hidden_size: found None"),
+        ({**LLAMA_CONFIG, "num_key_value_heads": 3}, "num_key_value_heads: 3 does not divide num_attention_heads 4"),
+        ([1], "holds a list, no object"),
     ],
 )
 def test_bad_configs(tmp_path: Path, config: object, expected: str) -> None:
