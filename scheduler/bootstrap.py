@@ -19,9 +19,10 @@ from scheduler.adapters.probes.folder import ProbeFolder
 from scheduler.config import Home, Settings
 from trimtab.files import write_atomically
 from trimtab.fingerprint import node_facts
+from trimtab.ids import JobId
 from trimtab.inventory import DeviceKind, DeviceType, Inventory, ProbeReport
 from trimtab.jobspec import JobSpec
-from trimtab.plan import Candidate, Plan, PlanningProblem
+from trimtab.plan import Candidate, Plan, PlanningProblem, PlanRequest
 from trimtab.prices import PriceBook
 from trimtab.processes import boot_id
 
@@ -93,6 +94,14 @@ def export_here(order: ExportOrder) -> Exported:
         types=order.device_types,
     )
     return export(case, ExportTarget(order.target))
+
+
+def is_within_limits(spec: JobSpec, candidate: Candidate) -> bool:
+    """Whether a candidate that fits breaks no limit of its job (cost, hours, rate, deadline)."""
+    from planner.candidates.limits import violations
+
+    job = JobId("job_limits")
+    return not violations(PlanRequest(unit_id=candidate.unit_id, job_id=job, spec=spec), candidate)
 
 
 def device_entries(settings: Settings, *, now: datetime) -> Entries:

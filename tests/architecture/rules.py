@@ -49,6 +49,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "fastapi": ("scheduler.entrypoints",),
     "highspy": ("planner.solve",),
     "kubernetes": ("scheduler.adapters",),
+    "matplotlib": ("scheduler.entrypoints",),
     "numpy": ("planner", "workers"),
     "prometheus_client": ("scheduler.adapters",),
     "psutil": ("scheduler.adapters", "workers"),

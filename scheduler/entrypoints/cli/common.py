@@ -62,6 +62,12 @@ PriceFileOption = Annotated[
         help="Your own prices, instead of TRIMTAB_PRICES or prices.yaml.",
     ),
 ]
+PlotOption = Annotated[
+    str | None,
+    typer.Option(
+        "--plot", metavar="FILE", help="Draw time against cost, and memory: FILE.svg or FILE.png; - draws in the terminal."
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,21 +35,39 @@ class PlanAnswer:
         return self.plan.assignment(self.unit_id) is not None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What plans in this process are made from, so that several see the same world."""
+
+    now: datetime
+    inventory: Inventory
+    probes: tuple[ProbeReport, ...]
+
+
+def basis_here(settings: Settings, inventory_file: Path | None) -> Basis:
+    """Pools of the file, or this machine as it is now with the probe reports that are kept."""
+    now = datetime.now(UTC)
+    inventory, probes = _basis(settings, inventory_file, now)
+    return Basis(now=now, inventory=inventory, probes=probes)
+
+
 def plan_here(settings: Settings, file: Path, inventory_file: Path | None) -> PlanAnswer:
     """Plan in this process: pools of the file, or this machine as it is now with the probe reports that are kept."""
-    now = datetime.now(UTC)
-    spec = load_job(file)
-    inventory, probes = _basis(settings, inventory_file, now)
+    return plan_spec_here(settings, load_job(file), basis_here(settings, inventory_file))
+
+
+def plan_spec_here(settings: Settings, spec: JobSpec, basis: Basis) -> PlanAnswer:
+    """Plan in this process for a job and a basis that are already read."""
     request = PlanRequest(unit_id=unit_id(_JOB, 0), job_id=_JOB, spec=spec)
     problem = PlanningProblem(
         basis_version=0,
-        now=now,
-        inventory=inventory,
+        now=basis.now,
+        inventory=basis.inventory,
         requests=(request,),
-        probes=probes,
+        probes=basis.probes,
         time_limit_s=settings.plan_seconds,
     )
-    return PlanAnswer(plan=bootstrap.plan_here(problem), unit_id=request.unit_id, spec=spec, inventory=inventory)
+    return PlanAnswer(plan=bootstrap.plan_here(problem), unit_id=request.unit_id, spec=spec, inventory=basis.inventory)
 
 
 def plan_with_server(client: Client, file: Path) -> PlanAnswer:
@@ -70,6 +88,7 @@ class EstimateAnswer:
     """Every candidate of a job, with what it was asked for; ``notes`` are about old prices."""
 
     spec: JobSpec
+    inventory: Inventory
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...]
 
@@ -84,7 +103,9 @@ def estimate_here(settings: Settings, file: Path, inventory_file: Path | None) -
         for offer in inventory.offers
         if not offer.is_assumed and is_stale(offer.retrieved_on, now)
     )
-    return EstimateAnswer(spec=spec, candidates=bootstrap.estimate_here(spec, inventory, probes), notes=notes)
+    return EstimateAnswer(
+        spec=spec, inventory=inventory, candidates=bootstrap.estimate_here(spec, inventory, probes), notes=notes
+    )
 
 
 def read_inventory(settings: Settings, file: Path, *, now: datetime) -> Inventory:

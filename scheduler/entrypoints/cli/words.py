@@ -87,12 +87,28 @@ def usd_text(value: float) -> str:
 
 def interval_text(estimate: Estimate, unit: str) -> str:
     """``4.21 s (3.9–4.6)``: the value and its 80 % interval in one unit; ``unit`` is ``seconds``, ``bytes`` or ``usd``."""
+    return span_text(estimate.value, estimate.low, estimate.high, unit=unit)
+
+
+def span_text(value: float, low: float, high: float, *, unit: str) -> str:
+    """As ``interval_text``, of plain numbers."""
+    numbers = (value, low, high)
     if unit == "usd":
-        value, low, high = (usd_text(part) for part in (estimate.value, estimate.low, estimate.high))
-        return value if low == high else f"{value} ({low}{_INTERVAL_SEPARATOR}{high})"
-    scale, name = _time_unit(estimate.value) if unit == "seconds" else _byte_unit(estimate.value)
-    value, low, high = (digits(part / scale) for part in (estimate.value, estimate.low, estimate.high))
-    return f"{value} {name}" if low == high else f"{value} {name} ({low}{_INTERVAL_SEPARATOR}{high})"
+        middle, least, most = (usd_text(part) for part in numbers)
+        return middle if least == most else f"{middle} ({least}{_INTERVAL_SEPARATOR}{most})"
+    scale, name = _time_unit(value) if unit == "seconds" else _byte_unit(value)
+    middle, least, most = (digits(part / scale) for part in numbers)
+    return f"{middle} {name}" if least == most else f"{middle} {name} ({least}{_INTERVAL_SEPARATOR}{most})"
+
+
+def change_text(value: float, base: float) -> str:
+    """How a value differs from one above 0: ``−12 %``, ``+3.2 %``, ``×2.4``, ``=``."""
+    ratio = value / base
+    if abs(ratio - 1.0) < 0.0005:
+        return "="
+    if ratio >= 1.995:
+        return f"×{digits(ratio, 2)}"
+    return f"{'+' if ratio > 1.0 else '−'}{percent_text(abs(ratio - 1.0))}"
 
 
 def _time_unit(value: float) -> tuple[float, str]:

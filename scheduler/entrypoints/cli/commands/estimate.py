@@ -8,10 +8,19 @@ from typing import Annotated
 import typer
 
 from scheduler.entrypoints.cli.app import new_command
-from scheduler.entrypoints.cli.common import DeviceFileOption, FileArgument, Format, OutputOption, PriceFileOption, open_session
+from scheduler.entrypoints.cli.common import (
+    DeviceFileOption,
+    FileArgument,
+    Format,
+    OutputOption,
+    PlotOption,
+    PriceFileOption,
+    open_session,
+)
 from scheduler.entrypoints.cli.exits import CommandError, ExitCode
 from scheduler.entrypoints.cli.output import Column, show_many
 from scheduler.entrypoints.cli.planning import estimate_here, plan_here
+from scheduler.entrypoints.cli.plots import PlotJob, check_plot, show_plot
 from scheduler.entrypoints.cli.words import bytes_text, interval_text, seconds_text, usd_text
 from trimtab.plan import Candidate
 
@@ -28,9 +37,11 @@ def estimate(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most so many, the fastest first.")] = 20,
     device_file: DeviceFileOption = None,
     price_file: PriceFileOption = None,
+    plot: PlotOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Predict memory, step time and cost of every strategy that a job could run with. No solver, no server."""
+    check_plot(plot, output)
     session = open_session(ctx).with_files(devices=device_file, prices=price_file)
     answer = estimate_here(session.settings, file, inventory)
     spec, found = answer.spec, answer.candidates
@@ -71,6 +82,9 @@ def estimate(
             session.note(note)
     if len(ordered) > limit and output.for_people:
         session.note(f"{len(ordered) - limit} slower ones left out; --limit {len(ordered)} shows all")
+    if plot is not None:
+        job = PlotJob(spec=spec, inventory=answer.inventory, candidates=found, marked=None, mark="")
+        show_plot(session, plot, job)
 
 
 def _memory(candidate: Candidate) -> str:

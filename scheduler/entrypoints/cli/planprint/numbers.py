@@ -15,21 +15,13 @@ from scheduler.entrypoints.cli.words import (
     seconds_text,
     usd_text,
 )
+from scheduler.service.figures import MEMORY_PARTS
 from trimtab.estimate import Constant, Estimate, Origin
 from trimtab.inventory import Inventory
 from trimtab.jobspec import JobSpec
 from trimtab.plan import Candidate, RankMemory
 
 Style = Callable[..., str]
-_PARTS = (
-    ("parameters", "parameters_bytes"),
-    ("gradients", "gradients_bytes"),
-    ("optimizer state", "optimizer_bytes"),
-    ("activations", "activations_bytes"),
-    ("logits and loss", "logits_bytes"),
-    ("communication buffers", "communication_bytes"),
-    ("transient", "transient_bytes"),
-)
 _MAX_STAGES = 6
 _MAX_NAME_WIDTH = 44
 _ORIGIN_WIDTH = 12
@@ -45,7 +37,7 @@ def memory_lines(candidate: Candidate, inventory: Inventory, *, style: Style) ->
     device_type = inventory.device_type(inventory.pool(candidate.pool_id).device_type)
     header = ["", "every rank"] if len(candidate.memory) == 1 else ["", *(f"stage {memory.stage}" for memory in stages)]
     rows: list[list[str]] = []
-    for name, attribute in _PARTS:
+    for name, attribute in MEMORY_PARTS:
         values = [float(getattr(memory, attribute)) for memory in stages]
         if any(values):
             rows.append([f"  {name}", *(bytes_text(value) for value in values)])
