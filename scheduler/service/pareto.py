@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scheduler.service.figures import MEMORY_PARTS, Span, fullest
 from trimtab.inventory import Inventory
-from trimtab.plan import Candidate
+from trimtab.plan import Candidate, FitVerdict
 
 NUM_BARS = 5
 _SECONDS_PER_HOUR = 3600.0
@@ -95,8 +95,10 @@ def picture(
 
 
 def _best(shown: Sequence[Candidate], front: Sequence[int], is_marked: Sequence[bool], eligible: Sequence[int]) -> list[int]:
-    """The marked one, the front, then by time times cost: at most NUM_BARS that differ in more than the offer."""
-    rest = sorted(eligible, key=lambda index: (shown[index].total_s.value * shown[index].cost_usd.value, index))
+    """The marked one, the front, then those that surely fit by time times cost: at most NUM_BARS that differ in more than the
+    offer."""
+    fitting = [index for index in eligible if shown[index].fit is FitVerdict.FITS]
+    rest = sorted(fitting, key=lambda index: (shown[index].total_s.value * shown[index].cost_usd.value, index))
     order = [*(index for index, flag in enumerate(is_marked) if flag), *front, *rest]
     found: dict[object, int] = {}
     for index in order:

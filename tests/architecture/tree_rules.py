@@ -16,8 +16,6 @@ from tests.architecture.source_tree import PACKAGES, Violation, imports, modules
 IMPORT_NAMES = {"pyyaml": "yaml", "nvidia-ml-py": "pynvml", "prometheus-client": "prometheus_client"}
 EXTRAS_WITHOUT_IMPORT = ("ray", "kubernetes")
 """Extras whose adapters are not part of this version; the names are reserved so that installs keep working."""
-DECLARED_AHEAD = {"matplotlib"}
-"""Declared for the plot of a Pareto set; the locks hold it before the first import of it."""
 TRANSITIVE = {"starlette": "fastapi", "anyio": "fastapi"}
 """Import names that come with a declared distribution and are part of its public face."""
 
@@ -115,7 +113,7 @@ def declared_are_imported(root: Path) -> list[Violation]:
                 broken.append(module.violation(found.node, f"{found.top} is not declared in pyproject.toml"))
     reserved = {name for name, extra in extras.items() if extra in EXTRAS_WITHOUT_IMPORT}
     carried = {name for name, carrier in USED_THROUGH.items() if carrier in imported}
-    unused = (base | set(extras)) - imported - reserved - carried - DECLARED_AHEAD
+    unused = (base | set(extras)) - imported - reserved - carried
     return broken + [
         Violation(path="pyproject.toml", line=1, message=f"{name} is declared and never imported") for name in sorted(unused)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,13 +12,13 @@ from typing import Any
 import scheduler.bootstrap as bootstrap
 from scheduler.entrypoints.cli.common import Session, usage
 from scheduler.entrypoints.cli.planning import plan_here, read_inventory
+from scheduler.entrypoints.cli.savedplan import read_saved
 from scheduler.entrypoints.documents import load_job, read_document
 from trimtab.errors import InfeasibleError, NotFoundError, Problem, SpecError
 from trimtab.ids import UnitId
 from trimtab.inventory import DeviceKind, Inventory
 from trimtab.jobspec import JobSpec
 from trimtab.plan import Assignment, Candidate, Plan
-from trimtab.wire import WireError, decode
 
 
 class Target(StrEnum):
@@ -77,31 +76,14 @@ def _stored(session: Session, source: PlanSource) -> Plan | None:
     """The plan of a file or of the control process; None where the name is that of a job file."""
     path = Path(source.plan)
     if path.exists():
-        return read_plan(path)
+        saved = read_saved(path)
+        return saved.plan if saved is not None else None
     if not source.plan.startswith("plan_"):
         raise NotFoundError(f"{path}: no such file, and no plan's id (plan_...)")
     client = session.running()
     if client is None:
         raise NotFoundError(f"no control process runs that could know {source.plan}")
     return client.stored_plan(source.plan)
-
-
-def read_plan(path: Path) -> Plan | None:
-    """The plan of a file of ``trimtab plan -o json``; None where it holds something else, such as a job."""
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        tree = json.loads(text)
-    except json.JSONDecodeError:
-        return None
-    if "assignments" not in tree:
-        return None
-    try:
-        return decode(Plan, tree)
-    except (WireError, ValueError) as error:
-        problem = Problem(path="", message=f"not a plan: {error}", allowed="what trimtab plan FILE -o json prints")
-        raise SpecError([problem], source=str(path)) from error
 
 
 def _chosen(plan: Plan, unit: str | None, *, job: Path, spec: JobSpec, inventory: Inventory | None) -> Chosen:

@@ -176,11 +176,11 @@ def _draw_bars(axes: Axes, bars: tuple[MemoryBar, ...]) -> None:
         left = [start + amount for start, amount in zip(left, amounts, strict=True)]
     for row, entry in zip(rows, bars, strict=True):
         capacity = entry.capacity_bytes / _GIB
-        axes.plot([capacity, capacity], [row - 0.4, row + 0.4], color=_INK, linewidth=2.0)
+        axes.plot([capacity, capacity], [row - 0.33, row + 0.33], color=_INK, linewidth=2.0)
         span = entry.total_bytes
         axes.errorbar(span.value / _GIB, row, xerr=_error(span, _GIB), fmt="none", ecolor=_INK, elinewidth=1.1, capsize=3.0)
         weight = "bold" if entry.marked else "normal"
-        axes.text(0.0, row - 0.36, entry.label, fontsize=8.5, fontweight=weight, va="bottom", ha="left", color=_INK)
+        axes.text(0.0, row - 0.34, entry.label, fontsize=8.5, fontweight=weight, va="bottom", ha="left", color=_INK)
     axes.set_yticks([])
     axes.set_ylim(len(bars) - 0.4, -0.95)
     axes.set_xlim(0.0, 1.08 * max(max(entry.capacity_bytes, entry.total_bytes.high) for entry in bars) / _GIB)

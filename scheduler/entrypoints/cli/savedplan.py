@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scheduler.entrypoints.cli.planning import PlanAnswer
-from scheduler.entrypoints.cli.planprint import unit_of
-from scheduler.entrypoints.documents import read_document
-from trimtab.errors import Problem, SpecError
+from trimtab.errors import NotFoundError, Problem, SpecError
 from trimtab.ids import UnitId
 from trimtab.inventory import Inventory
 from trimtab.jobspec import JobSpec
 from trimtab.plan import Plan
 from trimtab.wire import Json, WireError, decode, encode
 
-_PLAN_KEYS = frozenset({"assignments", "unplaced", "solve"})
+_PLAN_KEYS = frozenset({"assignments", "unplaced"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedPlan:
-    """A plan from a file; ``spec`` and ``inventory`` are None where the file holds the plan alone."""
+    """A plan from a file; ``unit_id``, ``spec`` and ``inventory`` are None where the file holds the plan alone."""
 
     plan: Plan
-    unit_id: UnitId
+    unit_id: UnitId | None
     spec: JobSpec | None
     inventory: Inventory | None
 
@@ -46,18 +44,25 @@ def plan_data(answer: PlanAnswer) -> dict[str, Json]:
 
 
 def read_saved(path: Path) -> SavedPlan | None:
-    """The plan of a file; None where the document is another one, such as a job file.
+    """The plan of a file; None where it holds something else, such as a job.
 
     Raises SpecError for a plan that cannot be read, NotFoundError for a missing file.
     """
-    tree, _ = read_document(path)
-    if not isinstance(tree, Mapping) or not set(tree) >= _PLAN_KEYS:
+    if not path.exists():
+        raise NotFoundError(f"{path}: no such file")
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if not text.lstrip().startswith("{"):
         return None
     try:
-        plan = decode(Plan, tree)
+        tree = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    if not set(tree) >= _PLAN_KEYS:
+        return None
+    try:
         return SavedPlan(
-            plan=plan,
-            unit_id=UnitId(str(tree["unit_id"])) if "unit_id" in tree else unit_of(plan),
+            plan=decode(Plan, tree),
+            unit_id=UnitId(str(tree["unit_id"])) if "unit_id" in tree else None,
             spec=decode(JobSpec, tree["job"], "job") if "job" in tree else None,
             inventory=decode(Inventory, tree["inventory"], "inventory") if "inventory" in tree else None,
         )

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from scheduler.entrypoints.cli.app import new_command
-from scheduler.entrypoints.cli.common import DeviceFileOption, Format, OutputOption, PriceFileOption, Session, open_session
+from scheduler.entrypoints.cli.common import DeviceFileOption, Format, OutputOption, PriceFileOption, Session, open_session, usage
 from scheduler.entrypoints.cli.exits import CommandError, ExitCode
 from scheduler.entrypoints.cli.output import show_one
 from scheduler.entrypoints.cli.planning import PlanAnswer, basis_here, plan_spec_here
+from scheduler.entrypoints.cli.planprint import unit_of
 from scheduler.entrypoints.cli.planprint.sidebyside import comparison_lines
 from scheduler.entrypoints.cli.savedplan import SavedPlan, read_saved
 from scheduler.entrypoints.cli.words import moment_text
@@ -69,7 +70,11 @@ def _sides(session: Session, paths: tuple[Path, Path], inventory_file: Path | No
 
 
 def _saved_side(path: Path, found: SavedPlan) -> PlanSide:
-    assignment = found.plan.assignment(found.unit_id)
+    try:
+        unit = found.unit_id if found.unit_id is not None else unit_of(found.plan)
+    except ValueError as error:
+        raise usage(f"{path}: {error}; name a plan of one job") from error
+    assignment = found.plan.assignment(unit)
     if assignment is None:
         raise _nothing(path, found.plan)
     name = f"{path} (plan of {moment_text(found.plan.made_at)})"
