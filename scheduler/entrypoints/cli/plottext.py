@@ -48,7 +48,7 @@ def plot_lines(shown: Picture, *, width: int, style: Style) -> list[str]:
     costs = axis_of([point.cost_usd.value for point in shown.points])
     labels = {_row_of(costs, tick): usd_text(tick) for tick in costs.ticks}
     gutter = max(len(text) for text in labels.values()) if labels else 0
-    canvas = _Canvas(width=max(_MIN_WIDTH, min(WIDTH, width - gutter - 3)), height=HEIGHT)
+    canvas = _Canvas(width=max(_MIN_WIDTH, min(WIDTH, width - gutter - 2)), height=HEIGHT)
     places = [
         (_column_of(times, point.time_h.value / scale, canvas.width), _row_of(costs, point.cost_usd.value))
         for point in shown.points
@@ -146,7 +146,6 @@ def _legend(shown: Picture, style: Style) -> list[str]:
 def _bars(bars: Sequence[MemoryBar], style: Style) -> list[str]:
     if not bars:
         return []
-    width = max(len(entry.label) for entry in bars)
     lines = [style("MEMORY OF THE FULLEST RANK", "bold") + "  against its device"]
     for entry in bars:
         share = entry.total_bytes.value / entry.capacity_bytes
@@ -154,6 +153,6 @@ def _bars(bars: Sequence[MemoryBar], style: Style) -> list[str]:
         size = f"{bytes_text(entry.total_bytes.value)} of {bytes_text(entry.capacity_bytes)}, {percent_text(share)}"
         largest = sorted(entry.parts, key=lambda part: -part[1])[:2]
         words = ", ".join(f"{name} {bytes_text(amount)}" for name, amount in largest if amount > 0)
-        lines.append(f"  {entry.label.ljust(width)}  {style(drawn, 'cyan')}  {size}")
-        lines.append(f"  {' ' * width}  {style(words, 'dim')}")
+        lines.append(f"  {style(entry.label, 'bold') if entry.marked else entry.label}")
+        lines.append(f"    {style(drawn, 'cyan')}  {size}: {words}")
     return lines

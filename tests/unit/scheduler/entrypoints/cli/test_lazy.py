@@ -23,6 +23,7 @@ HEAVY = (
     "planner",
     "apsw",
     "psutil",
+    "matplotlib",
 )
 
 
@@ -51,6 +52,11 @@ def test_a_command_loads_itself_alone_and_no_web_server() -> None:
     loaded = [name for name in modules if name.startswith("scheduler.entrypoints.cli.commands.")]
     assert loaded == ["scheduler.entrypoints.cli.commands.list"]
     assert not modules & {"fastapi", "uvicorn", "numpy", "pulp", "planner", "torch"}
+
+
+@pytest.mark.parametrize("call", ["plan --help", "estimate --help", "compare --help"])
+def test_a_command_that_can_draw_loads_no_drawing_before_it_draws(call: str) -> None:
+    assert not imported(call) & {"matplotlib", "numpy", "planner", "torch"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
