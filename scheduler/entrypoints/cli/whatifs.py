@@ -42,7 +42,7 @@ def parse_questions(texts: Sequence[str]) -> tuple[Question, ...]:
     return tuple(found)
 
 
-def ask(settings: Settings, plain: PlanAnswer, basis: Basis, questions: Sequence[Question]) -> tuple[WhatIf, ...]:
+def ask(settings: Settings, plain: PlanAnswer, questions: Sequence[Question], *, basis: Basis) -> tuple[WhatIf, ...]:
     """The plan of each changed world. Raises SpecError where a change cannot be made, before anything is planned."""
     if not questions:
         return ()

@@ -74,7 +74,7 @@ def plan(
     else:
         spec, basis = load_job(file), basis_here(session.settings, inventory)
         answer = plan_spec_here(session.settings, spec, basis)
-        others = ask(session.settings, answer, basis, questions)
+        others = ask(session.settings, answer, questions, basis=basis)
         show_plan(session, answer, form=output, num_choices=top, others=others)
         if plot is not None:
             candidates = bootstrap.estimate_here(spec, basis.inventory, basis.probes)
