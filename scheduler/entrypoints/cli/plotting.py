@@ -172,7 +172,9 @@ def _draw_bars(axes: Axes, bars: tuple[MemoryBar, ...]) -> None:
     for number, name in enumerate(names):
         amounts = [dict(entry.parts)[name] / _GIB for entry in bars]
         if any(amounts):
-            axes.barh(rows, amounts, left=left, height=0.55, color=_PART_COLOURS[number], edgecolor="white", label=name)
+            axes.barh(
+                rows, amounts, left=left, height=0.55, color=_PART_COLOURS[number], edgecolor="white", linewidth=0.3, label=name
+            )
         left = [start + amount for start, amount in zip(left, amounts, strict=True)]
     for row, entry in zip(rows, bars, strict=True):
         capacity = entry.capacity_bytes / _GIB
