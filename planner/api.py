@@ -21,6 +21,7 @@ from trimtab.errors import SolverError
 from trimtab.ids import JobId, OfferId, PoolId, UnitId, new_plan_id, unit_id
 from trimtab.inventory import Inventory, Offer, ProbeReport
 from trimtab.jobspec import JobSpec
+from trimtab.measurement import StepMeasurement
 from trimtab.plan import (
     Assignment,
     Candidate,
@@ -57,16 +58,27 @@ def plan(problem: PlanningProblem, *, clock: Callable[[], float] | None = None, 
     raise SolverError("the plan does not pass its check: " + "; ".join(faults))
 
 
-def estimate(spec: JobSpec, inventory: Inventory, probes: Sequence[ProbeReport] = ()) -> tuple[Candidate, ...]:
+def estimate(
+    spec: JobSpec,
+    inventory: Inventory,
+    probes: Sequence[ProbeReport] = (),
+    *,
+    measurements: Sequence[StepMeasurement] = (),
+) -> tuple[Candidate, ...]:
     """Every candidate of a job on an inventory, also those over a limit: those that surely fit first, then by time.
 
     Empty where nothing fits; ``plan`` says why.
     """
     request = PlanRequest(unit_id=unit_id(_ESTIMATE_JOB, 0), job_id=_ESTIMATE_JOB, spec=spec)
     problem = PlanningProblem(
-        basis_version=0, now=inventory.observed_at, inventory=inventory, requests=(request,), probes=tuple(probes)
+        basis_version=0,
+        now=inventory.observed_at,
+        inventory=inventory,
+        requests=(request,),
+        probes=tuple(probes),
+        measurements=tuple(measurements),
     )
-    found = Generator(inventory, problem.probes, pool_slots(problem)).candidates(request)
+    found = _generator(problem, pool_slots(problem)).candidates(request)
     scored = (*found.feasible, *found.over_limit)
     ordered = sorted(scored, key=lambda s: (s.candidate.fit != "fits", s.candidate.total_s.value, s.candidate.offer_id))
     return tuple(entry.candidate for entry in ordered)
@@ -84,9 +96,13 @@ class _Work:
     generator: Generator
 
 
+def _generator(problem: PlanningProblem, slots: Mapping[PoolId, PoolSlots]) -> Generator:
+    return Generator(problem.inventory, problem.probes, slots, measurements=problem.measurements, now=problem.now)
+
+
 def _prepare(problem: PlanningProblem) -> _Work:
     slots = pool_slots(problem)
-    generator = Generator(problem.inventory, problem.probes, slots)
+    generator = _generator(problem, slots)
     offers = offers_by_id(problem.inventory.offers)
     fixed = tuple((r, fixed_candidate(r, problem.inventory, generator)) for r in problem.requests if r.fixed and r.held)
     open_requests = [request for request in problem.requests if not (request.fixed and request.held)]
@@ -131,8 +147,15 @@ def _assemble(problem: PlanningProblem, work: _Work, choice: Choice, seconds: fl
         objective=parts,
         solve=_solve_report(work, choice, math.fsum(part.usd_per_hour for part in parts), seconds),
         constants=report.constants(used),
-        warnings=report.warnings(problem, assignments),
+        warnings=report.warnings(problem, assignments) + _calibration_warnings(problem, work, assignments),
     )
+
+
+def _calibration_warnings(problem: PlanningProblem, work: _Work, assignments: Sequence[Assignment]) -> tuple[str, ...]:
+    trainers = {request.unit_id: request.spec.framework for request in problem.requests}
+    used = dict.fromkeys((a.candidate.pool_id, trainers[a.unit_id]) for a in assignments if a.candidate.raw_step_s is not None)
+    found = (work.generator.calibration(problem.inventory.pool(pool_id), trainer) for pool_id, trainer in used)
+    return tuple(dict.fromkeys(sentence for entry in found if entry is not None for sentence in entry.warnings))
 
 
 def _assignment(

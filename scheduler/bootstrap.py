@@ -14,17 +14,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from scheduler.adapters.measurements.file import MeasurementFile
 from scheduler.adapters.prices.file import FilePrices
 from scheduler.adapters.probes.folder import ProbeFolder
 from scheduler.config import Home, Settings
+from scheduler.ports import MeasurementShelf
 from trimtab.files import write_atomically
 from trimtab.fingerprint import node_facts
 from trimtab.ids import JobId
 from trimtab.inventory import DeviceKind, DeviceType, Inventory, ProbeReport
 from trimtab.jobspec import JobSpec
+from trimtab.measurement import Multiplier, StepMeasurement
 from trimtab.plan import Candidate, Plan, PlanningProblem, PlanRequest
 from trimtab.prices import PriceBook
 from trimtab.processes import boot_id
+from trimtab.spec import MeasuredSteps
 
 if TYPE_CHECKING:
     from planner.export import Export
@@ -48,11 +52,35 @@ def plan_here(problem: PlanningProblem) -> Plan:
     return plan(problem, clock=time.monotonic)
 
 
-def estimate_here(spec: JobSpec, inventory: Inventory, probes: Sequence[ProbeReport]) -> tuple[Candidate, ...]:
+def estimate_here(
+    spec: JobSpec, inventory: Inventory, probes: Sequence[ProbeReport], *, measurements: Sequence[StepMeasurement] = ()
+) -> tuple[Candidate, ...]:
     """Every candidate of a job, in this process."""
     from planner.api import estimate
 
-    return estimate(spec, inventory, probes)
+    return estimate(spec, inventory, probes, measurements=measurements)
+
+
+def measured_runs(settings: Settings) -> MeasurementShelf:
+    """What runs measured, kept in the state folder."""
+    return MeasurementFile(settings.home.calibrations)
+
+
+def multipliers_here(settings: Settings, measurements: Sequence[StepMeasurement], *, now: datetime) -> tuple[Multiplier, ...]:
+    """What these runs make of predictions on this machine and on the device types of the catalogue."""
+    from scheduler.adapters.planner.measured import multipliers
+
+    return multipliers(measurements, device_entries(settings, now=now), local_probes(settings), now=now)
+
+
+def measure_here(settings: Settings, steps: MeasuredSteps, *, now: datetime) -> StepMeasurement:
+    """The measurement that an entry of a file is: its steps against what is predicted for it now, before any calibration.
+
+    Raises SpecError, with paths from the entry on, where it cannot be predicted.
+    """
+    from scheduler.adapters.planner.measured import measure
+
+    return measure(steps, device_entries(settings, now=now), local_probes(settings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +255,7 @@ def build_control(settings: Settings, *, version: str) -> ControlBundle:
             logs=FolderLogs(home),
             artifacts=FolderArtifacts(home),
             probes=ProbeFolder(home.probes),
+            measurements=MeasurementFile(home.calibrations),
             clock=SystemClock(),
             telemetry=telemetry,
             random_bytes=secrets.token_bytes,

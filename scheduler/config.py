@@ -67,6 +67,11 @@ class Home:
         return self.path / "probes"
 
     @property
+    def calibrations(self) -> Path:
+        """What runs measured, for calibration; written by us alone."""
+        return self.path / "calibrations.json"
+
+    @property
     def devices(self) -> Path:
         """The user's own device types, if there is such a file."""
         return self.path / "devices.yaml"

@@ -16,6 +16,7 @@ from typing import Protocol
 from scheduler.core.records import Change, EventDraft, Guard, Observation, Record, RecordKind, Sight, StoredEvent
 from trimtab.ids import AttemptRef, JobId
 from trimtab.inventory import Inventory, Offer, ProbeReport
+from trimtab.measurement import KeptMeasurements, StepMeasurement
 from trimtab.orders import (
     CheckpointNote,
     ClaimReply,
@@ -43,6 +44,7 @@ __all__ = [
     "Lease",
     "LogChunk",
     "LogStore",
+    "MeasurementShelf",
     "Notifier",
     "Observation",
     "PlanOutcome",
@@ -317,6 +319,25 @@ class ProbeShelf(Protocol):
 
     def put(self, report: ProbeReport) -> None:
         """Keep this report in place of an older one of the same fingerprint; durable when it returns."""
+        ...
+
+
+class MeasurementShelf(Protocol):
+    """Keeps what runs measured, for calibration."""
+
+    def kept(self) -> KeptMeasurements:
+        """Everything. Raises SpecError naming each entry that cannot be read, StoreError where nothing can."""
+        ...
+
+    def put(self, measurement: StepMeasurement, *, again: bool = False) -> bool:
+        """Keep it; durable when it returns. False where nothing changed: it is there already, or its source was forgotten.
+
+        ``again``: take it in also where its source was forgotten.
+        """
+        ...
+
+    def forget(self, name: str) -> frozenset[str]:
+        """Take out, for good, the runs of that source, key or device type; their sources (none: nothing has that name)."""
         ...
 
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -27,8 +28,9 @@ def printed_plan() -> str:
     """What the example prints, from its first line to the end of the comparison, without its changing id."""
     command = [str(Path(sys.executable).with_name("trimtab")), "plan", f"{EXAMPLE}/job.yaml"]
     command += ["--inventory", f"{EXAMPLE}/inventory.yaml"]
-    environment = os.environ | {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    with TemporaryDirectory() as home:  # what was measured or priced on this machine is not the reader's
+        environment = os.environ | {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TRIMTAB_HOME": home}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     shown = done.stdout.partition("\nMEMORY OF A RANK")[0]
     return re.sub(r"\bplan_\w+", "plan_...", shown).rstrip()
 

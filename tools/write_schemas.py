@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from trimtab.spec import devices_schema, inventory_schema, job_schema, prices_schema
+from trimtab.spec import devices_schema, inventory_schema, job_schema, measured_schema, prices_schema
 from trimtab.spec.device_schema import DEVICES_FILE, PRICES_FILE
 from trimtab.spec.fields import Boolean, Choice, CountRange, Day, Field, FieldType, ListOf, MapOf, Object, Quantity, Text
+from trimtab.spec.measured_schema import MEASURED_FILE
 from trimtab.spec.schema import INVENTORY, JOB
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -16,8 +17,8 @@ _INTRODUCTION = """\
 # The files that people write
 
 Generated from `trimtab/spec/schema.py` by `tools/write_schemas.py`; do not edit. The JSON Schemas are
-[job](schema/job.schema.json), [inventory](schema/inventory.schema.json), [devices](schema/devices.schema.json) and
-[prices](schema/prices.schema.json): name one in the
+[job](schema/job.schema.json), [inventory](schema/inventory.schema.json), [devices](schema/devices.schema.json),
+[prices](schema/prices.schema.json) and [measured steps](schema/measured.schema.json): name one in the
 first line of a file (`# yaml-language-server: $schema=...`) and an editor completes and checks it. An unknown key, a
 wrong unit or an impossible value is an error with line, column, what is allowed and the nearest valid choice. A
 quantity that has a unit must say it: `30s`, `80GiB`,
@@ -59,13 +60,35 @@ prices:
 ```
 
 """
+_MEASURED = """\
+For `trimtab calibrate --from FILE`; see [calibration.md](calibration.md).
+
+```yaml
+measurements:
+  - job: job.yaml
+    device: H100
+    nodes: 2
+    framework: torchtitan
+    strategy: {fsdp: 16, micro_batch: 2, recompute: full}
+    steps_s: [9.8, 6.31, 6.28, 6.33]
+    drop_first: 1
+```
+
+"""
 _SECTIONS = (
     ("Job file", "", JOB),
     ("Inventory file", "", INVENTORY),
     ("Device file", _DEVICES, DEVICES_FILE),
     ("Price file", _PRICES, PRICES_FILE),
+    ("Measured steps", _MEASURED, MEASURED_FILE),
 )
-SCHEMAS = {"job": job_schema(), "inventory": inventory_schema(), "devices": devices_schema(), "prices": prices_schema()}
+SCHEMAS = {
+    "job": job_schema(),
+    "inventory": inventory_schema(),
+    "devices": devices_schema(),
+    "prices": prices_schema(),
+    "measured": measured_schema(),
+}
 
 
 def describe(kind: FieldType) -> str:

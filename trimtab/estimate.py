@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+
+SPREADS_OF_INTERVAL = 1.2816
+"""Standard deviations of a normal distribution on each side of its middle that hold 80 % of it."""
 
 
 class Origin(StrEnum):
@@ -37,6 +41,11 @@ class Estimate:
         """An interval of ``value * (1 -+ half_width_frac)``; negative values keep low below high."""
         spread = abs(value) * half_width_frac
         return cls(value=value, low=value - spread, high=value + spread, origin=origin, source=source)
+
+    @property
+    def log_spread(self) -> float:
+        """The standard deviation of the logarithm that the upper end stands for; 0 where the value is not above 0."""
+        return math.log(self.high / self.value) / SPREADS_OF_INTERVAL if self.value > 0.0 else 0.0
 
     def scaled(self, factor: float) -> Estimate:
         """The estimate of ``factor`` times the quantity; ``factor`` must not be negative."""

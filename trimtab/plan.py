@@ -11,6 +11,7 @@ from trimtab.ids import AttemptRef, JobId, NodeId, OfferId, PlanId, PoolId, Unit
 from trimtab.inventory import Inventory, ProbeReport, Shape
 from trimtab.job import DeviceRef
 from trimtab.jobspec import JobSpec
+from trimtab.measurement import StepMeasurement
 from trimtab.strategy import Strategy
 
 
@@ -80,6 +81,7 @@ class Candidate:
 
     ``time_parts`` add up to a step, ``run_parts`` to what the run takes beside its steps. ``input_s`` is what reading the samples
     of a step takes, beside the step before it; ``restart_read_s`` what reading the last checkpoint adds to a restart.
+    ``raw_step_s`` is the step before a calibration was applied (None: none was): runs are measured against it.
     """
 
     unit_id: UnitId
@@ -97,6 +99,7 @@ class Candidate:
     run_parts: tuple[TimePart, ...] = ()
     input_s: float = 0.0
     restart_read_s: float = 0.0
+    raw_step_s: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,13 +193,17 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanningProblem:
-    """Everything that the planner may know. ``basis_version`` is the store's newest event number; ``now`` is aware."""
+    """Everything that the planner may know. ``basis_version`` is the store's newest event number; ``now`` is aware.
+
+    ``measurements`` are measured steps of earlier runs, which calibrate what is predicted.
+    """
 
     basis_version: int
     now: datetime
     inventory: Inventory
     requests: tuple[PlanRequest, ...]
     probes: tuple[ProbeReport, ...] = ()
+    measurements: tuple[StepMeasurement, ...] = ()
     time_limit_s: float = 10.0
     expires_after_s: float = 1800.0
 

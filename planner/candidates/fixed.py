@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.candidates.calibrate import calibrated
 from planner.candidates.generate import Generator, Scored, command_strategy_time, train_candidate
 from planner.candidates.predict import Judged, needed_bytes, verdict
 from planner.costs import predict
@@ -25,7 +26,8 @@ def fixed_candidate(request: PlanRequest, inventory: Inventory, generator: Gener
     if request.strategy is None or spec.model is None or spec.train is None:
         return _command(request, offer, shape)
     context = generator.context(pool, shape)
-    prediction = predict(model=spec.model, train=spec.train, strategy=request.strategy, context=context)
+    raw = predict(model=spec.model, train=spec.train, strategy=request.strategy, context=context)
+    prediction = calibrated(raw, generator.calibration(pool, spec.framework))
     capacity = float(context.device_type.memory_bytes)
     worst = max(needed_bytes(entry) for entry in prediction.memory)
     judged = Judged(

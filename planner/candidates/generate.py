@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
+from planner.candidates.calibrate import calibrated, key_of, plan_calibrations
 from planner.candidates.limits import Violation, violations
 from planner.candidates.predict import (
     MAX_PREDICTED,
@@ -23,10 +25,12 @@ from planner.costs import DeviceContext
 from planner.placement.occupancy import PoolSlots
 from planner.strategies import TRIMTAB, framework
 from planner.strategies.question import Question
+from planner.training.calibration import Calibration
 from trimtab.estimate import Constant, Estimate, Origin
 from trimtab.ids import DeviceTypeName, PoolId
 from trimtab.inventory import Inventory, Offer, Pool, ProbeReport, Shape
 from trimtab.jobspec import CheckpointPolicy, JobKind, JobSpec, Trainer
+from trimtab.measurement import StepMeasurement
 from trimtab.plan import Candidate, FitVerdict, PlanRequest, Rejection, RejectionReason, TimePart
 from trimtab.strategy import Strategy
 
@@ -58,12 +62,26 @@ class CandidateSet:
 
 
 class Generator:
-    """Makes candidates for the units of one problem. Predictions are shared by units that ask for the same work."""
+    """Makes candidates for the units of one problem. Predictions are shared by units that ask for the same work.
 
-    def __init__(self, inventory: Inventory, probes: Sequence[ProbeReport], slots: Mapping[PoolId, PoolSlots]) -> None:
+    ``measurements`` are measured steps of earlier runs; how old they are is judged by ``now``, else by the inventory's time.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        probes: Sequence[ProbeReport],
+        slots: Mapping[PoolId, PoolSlots],
+        *,
+        measurements: Sequence[StepMeasurement] = (),
+        now: datetime | None = None,
+    ) -> None:
         self._inventory = inventory
         self._slots = slots
         self._probes = newest_probes(probes)
+        self._calibrations = plan_calibrations(
+            measurements, inventory.device_types, probes=self._probes, now=now or inventory.observed_at
+        )
         self._known: dict[object, Mapping[tuple[PoolId, Shape], ShapeResult]] = {}
 
     def candidates(self, request: PlanRequest) -> CandidateSet:
@@ -91,6 +109,10 @@ class Generator:
             device_type=device_type, pool=pool, shape=shape, probe=self._probes.get(device_type.name), framework=TRIMTAB.name
         )
 
+    def calibration(self, pool: Pool, trainer: Trainer) -> Calibration | None:
+        """What corrects predictions of a trainer on the devices of the pool, if any run of it was measured there."""
+        return self._calibrations.get(key_of(pool.device_type, trainer, self._probes.get(pool.device_type)))
+
     def _train(self, request: PlanRequest, found: Sequence[Site]) -> tuple[list[Scored], tuple[Dropped, ...], int]:
         results = self._results(request.spec, found)
         scored = [
@@ -107,7 +129,7 @@ class Generator:
         places = tuple(dict.fromkeys((site.slots.pool.id, shape) for site in found for shape in site.shapes))
         key = (spec.model, spec.train, spec.framework, spec.strategy, places)
         if key not in self._known and spec.framework is not Trainer.TRIMTAB:
-            self._known[key] = {place: search_shape(*self._asked(spec, *place)) for place in places}
+            self._known[key] = {place: self._search(spec, *place) for place in places}
         if key not in self._known:
             surveyed = [self._survey(spec, *place) for place in places]
             most = shares([len(entry.fitting) for entry in surveyed], MAX_PREDICTED, MIN_PREDICTED_PER_SHAPE)
@@ -117,7 +139,14 @@ class Generator:
         return self._known[key]
 
     def _survey(self, spec: JobSpec, pool_id: PoolId, shape: Shape) -> Surveyed:
-        return survey_shape(*self._asked(spec, pool_id, shape))
+        question, context = self._asked(spec, pool_id, shape)
+        return survey_shape(question, context, self.calibration(context.pool, spec.framework))
+
+    def _search(self, spec: JobSpec, pool_id: PoolId, shape: Shape) -> ShapeResult:
+        question, context = self._asked(spec, pool_id, shape)
+        found, calibration = search_shape(question, context), self.calibration(context.pool, spec.framework)
+        judged = (replace(entry, prediction=calibrated(entry.prediction, calibration)) for entry in found.judged)
+        return replace(found, judged=tuple(judged))
 
     def _asked(self, spec: JobSpec, pool_id: PoolId, shape: Shape) -> tuple[Question, DeviceContext]:
         assert spec.model is not None
@@ -165,6 +194,7 @@ def train_candidate(request: PlanRequest, offer: Offer, *, shape: Shape, judged:
         run_parts=tuple(part for part in run_parts if part.seconds > 0.0),
         input_s=prediction.input_s,
         restart_read_s=prediction.restart_read_s,
+        raw_step_s=prediction.raw_step_s,
     )
     return Scored(
         candidate=candidate,

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from planner.candidates.calibrate import calibrated
 from planner.candidates.coarse import coarse_step_s
 from planner.candidates.memory import predict_memory
 from planner.costs import DeviceContext, Prediction, predict
 from planner.strategies.question import Question
 from planner.strategies.space import strategy_space
+from planner.training.calibration import Calibration
 from trimtab.inventory import DeviceType
 from trimtab.plan import FitVerdict, RankMemory, RejectionReason
 from trimtab.strategy import PipelineSchedule, Recompute, Strategy
@@ -73,16 +75,17 @@ class _Fitting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surveyed:
-    """The strategies of one shape whose memory fits, before any time is predicted."""
+    """The strategies of one shape whose memory fits, before any time is predicted; ``calibration`` corrects the times."""
 
     question: Question
     context: DeviceContext
+    calibration: Calibration | None
     fitting: tuple[_Fitting, ...]
     dropped: tuple[Dropped, ...]
     num_considered: int
 
 
-def survey_shape(question: Question, context: DeviceContext) -> Surveyed:
+def survey_shape(question: Question, context: DeviceContext, calibration: Calibration | None = None) -> Surveyed:
     """Enumerate, check the rules, check memory."""
     space = strategy_space(question)
     refused = (
@@ -93,6 +96,7 @@ def survey_shape(question: Question, context: DeviceContext) -> Surveyed:
     return Surveyed(
         question=question,
         context=context,
+        calibration=calibration,
         fitting=tuple(fitting),
         dropped=(*refused, *left),
         num_considered=len(space.legal) + sum(refusal.count for refusal in space.refusals),
@@ -103,7 +107,7 @@ def judge_shape(surveyed: Surveyed, max_predicted: int) -> ShapeResult:
     """Predict the time of what fits, of at most ``max_predicted`` strategies."""
     question, context = surveyed.question, surveyed.context
     fitting, screened = _screened(question, context, surveyed.fitting, max_predicted)
-    judged = tuple(_judge(question, context, item) for item in fitting)
+    judged = tuple(_judge(surveyed, item) for item in fitting)
     return ShapeResult(judged=judged, dropped=(*surveyed.dropped, *screened), num_considered=surveyed.num_considered)
 
 
@@ -279,8 +283,10 @@ def _screened(
     ]
 
 
-def _judge(question: Question, context: DeviceContext, item: _Fitting) -> Judged:
-    prediction = predict(model=question.model, train=question.train, strategy=item.strategy, context=context)
+def _judge(surveyed: Surveyed, item: _Fitting) -> Judged:
+    question, context = surveyed.question, surveyed.context
+    raw = predict(model=question.model, train=question.train, strategy=item.strategy, context=context)
+    prediction = calibrated(raw, surveyed.calibration)
     capacity = float(context.device_type.memory_bytes)
     worst = max(prediction.memory, key=lambda m: m.total_bytes.high + m.resident_bytes)
     high = worst.total_bytes.high + worst.resident_bytes

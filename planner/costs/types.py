@@ -42,7 +42,7 @@ class Prediction:
     ``parts`` add up to ``step_s.value``. ``memory`` has one entry per pipeline stage. ``fixed_s`` is what a whole run costs
     beside its steps: start-up, evaluation, the last checkpoint, part by part in ``fixed_parts``. One checkpoint takes
     ``checkpoint_s``, reading it at a restart ``restart_read_s``, the input of one step ``input_s``, read ahead of it.
-    ``constants`` are those that were really used.
+    ``constants`` are those that were really used. ``raw_step_s`` is the step before a calibration (None: there was none).
     """
 
     step_s: Estimate
@@ -54,6 +54,7 @@ class Prediction:
     checkpoint_s: float = 0.0
     restart_read_s: float = 0.0
     input_s: float = 0.0
+    raw_step_s: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ from scheduler.adapters.documents.tree import MAX_BYTES, MAX_DEPTH, MAX_NODES, r
 from trimtab.inventory import DeviceType, Inventory
 from trimtab.jobspec import JobSpec
 from trimtab.prices import PriceBook
-from trimtab.spec import parse_inventory, parse_job
+from trimtab.spec import MeasuredFile, MeasuredSteps, job_paths, parse_inventory, parse_job, parse_measured
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "load_inventory", "load_job", "read_document", "read_text"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "load_inventory", "load_job", "load_measured", "read_document", "read_text"]
 
 
 def load_job(path: Path) -> JobSpec:
@@ -27,3 +27,16 @@ def load_inventory(path: Path, *, catalogue: dict[str, DeviceType], prices: Pric
     """
     tree, marks = read_document(path)
     return parse_inventory(tree, marks, catalogue=catalogue, prices=prices or PriceBook(), source=str(path), now=now)
+
+
+def load_measured(path: Path, *, drop_first: int, now: datetime) -> tuple[MeasuredFile, tuple[MeasuredSteps, ...]]:
+    """The runs of a file of measured steps, and the file for what is found wrong with them later. Job files are found from its
+    folder.
+
+    Raises SpecError with every problem, NotFoundError for a missing file.
+    """
+    tree, marks = read_document(path)
+    file = MeasuredFile(path=path, marks=marks, drop_first=drop_first, now=now)
+    folder = path.resolve().parent
+    jobs = {name: load_job(folder / name) for name in job_paths(tree) if (folder / name).is_file()}
+    return file, parse_measured(tree, file, jobs=jobs)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from scheduler.core.decide import eligible, queue_order
 from scheduler.core.snapshot import Snapshot
 from scheduler.ports import PlanOutcome, PlanOutcomeKind
+from scheduler.service.measuring import known_measurements
 from scheduler.service.wiring import ControlPorts, ControlSettings
 from trimtab.inventory import Device, DeviceState, Inventory, Node, Pool
 from trimtab.job import DeviceRef, Job, Unit
@@ -161,6 +162,7 @@ def build_problem(
         inventory=inventory,
         requests=running + waiting,
         probes=tuple(ports.probes.reports()),
+        measurements=known_measurements(ports),
         time_limit_s=settings.plan_time_limit_s,
         expires_after_s=settings.plan_expires_after_s,
     )

@@ -17,6 +17,7 @@ from scheduler.core.write import WriteBuilder
 from scheduler.ports import Applied, Lease, Observation, RecordKind, Sight, StaleTerm
 from scheduler.service.commands import CommandRunner
 from scheduler.service.live import LiveBook
+from scheduler.service.measuring import Measuring
 from scheduler.service.mirror import Mirror
 from scheduler.service.planning import PlanningLoop, with_owners
 from scheduler.service.wiring import ControlPorts, ControlSettings
@@ -53,6 +54,7 @@ class Reconciler:
         self._live = live
         self._planning = planning
         self._commands = commands
+        self._measuring = Measuring(ports, candidate=commands.candidate, on_news=planning.forget_plan)
         self._lease: Lease | None = None
         self._lease_until_s = 0.0
         self._inventory: Inventory | None = None
@@ -132,6 +134,7 @@ class Reconciler:
                     self._decide(unit.id)
         self._place()
         self._act(observations or {})
+        self._measure()
         self._plan()
         live = {attempt.ref for attempt in self._mirror.snapshot.attempts() if attempt.state is not AttemptState.RELEASED}
         self._live.keep_only(live | set(observations or ()))
@@ -281,6 +284,15 @@ class Reconciler:
             self._planning.has_answer()
         except TrimtabError as error:
             self._trouble("planning", f"planning failed: {error}")
+
+    def _measure(self) -> None:
+        if self._inventory is None:
+            return
+        self._measuring.step(self._mirror.snapshot, self._inventory)
+        if self._measuring.trouble:
+            self._trouble("measuring", self._measuring.trouble)
+        else:
+            self._troubles.pop("measuring", None)
 
     def _plan(self) -> None:
         if self._inventory is None:

@@ -11,6 +11,7 @@ from scheduler.ports import (
     Clock,
     Executor,
     LogStore,
+    MeasurementShelf,
     PlannerRunner,
     PriceBook,
     ProbeShelf,
@@ -43,6 +44,7 @@ class ControlPorts:
     logs: LogStore
     artifacts: ArtifactStore
     probes: ProbeShelf
+    measurements: MeasurementShelf
     clock: Clock
     telemetry: Telemetry
     random_bytes: Callable[[int], bytes]

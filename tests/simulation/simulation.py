@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from scheduler.adapters.measurements.memory import MemoryMeasurements
 from scheduler.adapters.simulated.world import AgentPhase, Script, World
 from scheduler.adapters.store.memory import MemoryStore
 from scheduler.adapters.telemetry.memory import MemoryTelemetry
@@ -89,6 +90,7 @@ class Simulation:
         self.trace = hashlib.sha256()
         self.crash_names: set[str] = set()
         self.num_plans = 0
+        self.measurements = MemoryMeasurements()
         self.policy = Policy(stall_after_s=60.0, claim_within_s=90.0)
 
     # ------------------------------------------------------------------------------------------------------- the pieces
@@ -99,6 +101,7 @@ class Simulation:
             load_s=self.rng.uniform(0.5, 6.0),
             step_s=self.rng.uniform(0.5, 2.0),
             num_steps=self.rng.randint(5, 40),
+            figures={"timed_steps": 5.0, "step_median_s": 1.5},
         )
         if self.dice.strikes(Fault.SLOW_CLAIM, 2.0):
             script = replace(script, claim_delay_s=self.rng.uniform(20, 300))
@@ -132,6 +135,7 @@ class Simulation:
             logs=kit.MemoryLogs(),
             artifacts=kit.MemoryArtifacts(),
             probes=kit.MemoryProbes(),
+            measurements=self.measurements,
             clock=self.clock,
             telemetry=self.telemetry,
             random_bytes=self.random_bytes,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from scheduler.adapters.measurements.memory import MemoryMeasurements
 from scheduler.adapters.planner.inline import InlinePlanner
 from scheduler.adapters.simulated.executor import SimulatedExecutor
 from scheduler.adapters.simulated.world import Script, World
@@ -288,6 +289,7 @@ class Rig:
             logs=self.logs,
             artifacts=self.artifacts,
             probes=MemoryProbes(),
+            measurements=MemoryMeasurements(),
             clock=self.clock,
             telemetry=self.telemetry,
             random_bytes=counter_bytes(seed),

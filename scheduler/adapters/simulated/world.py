@@ -40,7 +40,10 @@ class AgentPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """How an attempt goes if nobody interferes: its ranks fail at ``fails_at_step``, or get no further than ``hangs_at_step``."""
+    """How an attempt goes if nobody interferes: its ranks fail at ``fails_at_step``, or get no further than ``hangs_at_step``.
+
+    ``figures`` are what the summary holds beside the loss.
+    """
 
     claim_delay_s: float = 0.2
     load_s: float = 1.0
@@ -52,6 +55,7 @@ class Script:
     fails_at_step: int | None = None
     hangs_at_step: int | None = None
     failure: FailureKind = FailureKind.EXIT_CODE
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -225,7 +229,7 @@ class World:
         if agent.order.spec.kind is JobKind.TRAIN and agent.step - agent.published_step >= script.checkpoint_every_steps:
             self._checkpoint(ref, agent)
         if agent.step >= script.num_steps:
-            self._say(ref, agent, ReportKind.SUMMARY, summary={"loss": 1.0 / max(1, agent.step)})
+            self._say(ref, agent, ReportKind.SUMMARY, summary={"loss": 1.0 / max(1, agent.step), **script.figures})
             self._end(ref, agent, ExitNote(reason=ReleaseReason.COMPLETED))
         elif self.now_s >= agent.next_report_s:
             agent.next_report_s = self.now_s + script.report_every_s

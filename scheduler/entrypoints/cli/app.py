@@ -26,6 +26,7 @@ _PLAN, _RUN, _LOOK, _SERVER = "Plan (no server needed)", "Run", "Look", "This in
 ENTRIES: tuple[Entry, ...] = (
     Entry(name="check", section=_PLAN, help="What works on this machine: devices, torch, solver, prices, probe, server."),
     Entry(name="probe", section=_PLAN, help="Measure this machine's devices; plans then rest on measurements."),
+    Entry(name="calibrate", section=_PLAN, help="Correct predictions by measured steps of real runs; show what they change."),
     Entry(name="trace", section=_PLAN, help="Measure a model of your own: run its module on tensors without data."),
     Entry(name="estimate", section=_PLAN, help="Memory, step time and cost of every strategy of a job."),
     Entry(name="plan", section=_PLAN, help="Choose devices and strategy for a job, print why; start nothing."),

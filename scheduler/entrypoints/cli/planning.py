@@ -14,6 +14,7 @@ from trimtab.client import Client
 from trimtab.ids import JobId, UnitId, unit_id
 from trimtab.inventory import Inventory, ProbeReport
 from trimtab.jobspec import JobSpec
+from trimtab.measurement import StepMeasurement
 from trimtab.plan import Candidate, Plan, PlanningProblem, PlanRequest
 from trimtab.prices import age_days, is_stale
 
@@ -42,13 +43,15 @@ class Basis:
     now: datetime
     inventory: Inventory
     probes: tuple[ProbeReport, ...]
+    measurements: tuple[StepMeasurement, ...]
 
 
 def basis_here(settings: Settings, inventory_file: Path | None) -> Basis:
-    """Pools of the file, or this machine as it is now with the probe reports that are kept."""
+    """Pools of the file, or this machine as it is now with the probe reports that are kept; and what runs measured."""
     now = datetime.now(UTC)
     inventory, probes = _basis(settings, inventory_file, now)
-    return Basis(now=now, inventory=inventory, probes=probes)
+    runs = bootstrap.measured_runs(settings).kept().measurements
+    return Basis(now=now, inventory=inventory, probes=probes, measurements=runs)
 
 
 def plan_here(settings: Settings, file: Path, inventory_file: Path | None) -> PlanAnswer:
@@ -65,6 +68,7 @@ def plan_spec_here(settings: Settings, spec: JobSpec, basis: Basis) -> PlanAnswe
         inventory=basis.inventory,
         requests=(request,),
         probes=basis.probes,
+        measurements=basis.measurements,
         time_limit_s=settings.plan_seconds,
     )
     return PlanAnswer(plan=bootstrap.plan_here(problem), unit_id=request.unit_id, spec=spec, inventory=basis.inventory)
@@ -103,9 +107,9 @@ def estimate_here(settings: Settings, file: Path, inventory_file: Path | None) -
         for offer in inventory.offers
         if not offer.is_assumed and is_stale(offer.retrieved_on, now)
     )
-    return EstimateAnswer(
-        spec=spec, inventory=inventory, candidates=bootstrap.estimate_here(spec, inventory, probes), notes=notes
-    )
+    runs = bootstrap.measured_runs(settings).kept().measurements
+    candidates = bootstrap.estimate_here(spec, inventory, probes, measurements=runs)
+    return EstimateAnswer(spec=spec, inventory=inventory, candidates=candidates, notes=notes)
 
 
 def read_inventory(settings: Settings, file: Path, *, now: datetime) -> Inventory:

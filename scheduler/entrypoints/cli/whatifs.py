@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import scheduler.bootstrap as bootstrap
 from scheduler.config import Settings
@@ -54,7 +54,7 @@ def ask(settings: Settings, plain: PlanAnswer, questions: Sequence[Question], *,
     return tuple(
         WhatIf(
             question=question.text,
-            answer=plan_spec_here(settings, other.spec, Basis(now=basis.now, inventory=other.inventory, probes=basis.probes)),
+            answer=plan_spec_here(settings, other.spec, replace(basis, inventory=other.inventory)),
         )
         for question, other in zip(questions, worlds, strict=True)
     )

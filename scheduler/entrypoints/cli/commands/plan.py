@@ -77,7 +77,7 @@ def plan(
         others = ask(session.settings, answer, questions, basis=basis)
         show_plan(session, answer, form=output, num_choices=top, others=others)
         if plot is not None:
-            candidates = bootstrap.estimate_here(spec, basis.inventory, basis.probes)
+            candidates = bootstrap.estimate_here(spec, basis.inventory, basis.probes, measurements=basis.measurements)
             assignment = answer.plan.assignment(answer.unit_id)
             chosen = assignment.candidate if assignment else None
             job = PlotJob(spec=spec, inventory=basis.inventory, candidates=candidates, marked=chosen, mark="chosen")

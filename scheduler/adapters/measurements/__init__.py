@@ -1,0 +1,1 @@
+"""Measured runs, kept: a file of the state folder, or memory."""
