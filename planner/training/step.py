@@ -120,6 +120,11 @@ class Slot:
     shard_s: Array
     backward_s: Array
 
+    @property
+    def ends(self) -> tuple[Array, Array]:
+        """What stands before the layers and after them."""
+        return self.before_s, self.after_s
+
 
 def slot_time(question: Question) -> Slot:
     """Time of one micro-batch on the longest stage of every strategy."""
@@ -134,11 +139,11 @@ def slot_time(question: Question) -> Slot:
     tensor, context, expert = ((2.0 + full) * part * stage for part in layer_exchanges(question, cut).over(count))
     fixed = np.where(place.is_tpu > 0, 0.0, knobs.micro_batch_s) + _slot_s(question)
     kept = _kept_away_s(question, cut) * stage
-    one = _soft_max(compute, host) * stage + tensor + context + expert + _adding_s(question) + fixed
+    one = soft_max(compute, host) * stage + tensor + context + expert + _adding_s(question) + fixed
     shard = _shard_s(question)
     one = np.maximum(one, kept) + knobs.shard_interference * np.minimum(one, kept)
     exposed = np.maximum(one, shard) - one + knobs.shard_interference * np.minimum(one, shard)
-    before, after = _ends_s(question, cut)
+    before, after = ends_s(question, cut)
     return Slot(
         layer_s=(one + exposed) / question.stage_layers,
         before_s=before,
@@ -157,14 +162,8 @@ def step_time(question: Question) -> StepTime:
     slot = slot_time(question)
     pp, micro = table.pp.astype(np.float64), table.num_micro_batches.astype(np.float64)
     chunks = table.virtual_stages.astype(np.float64)
-    total = np.maximum(1.0, question.model.layers.num_layers.sum(axis=0))
-    before, after = slot.before_s, slot.after_s
-    shorter = question.stage_layers - np.where(pp > 1, _odd_stages(question, total), 0.0)
-    end = shorter * slot.layer_s + np.where(pp > 1, np.maximum(before, after), before + after)
-    slowest = np.maximum(question.stage_layers * slot.layer_s, end)
-    mean = (total * slot.layer_s + before + after) / pp
-    bubble = (pp - 1.0) / chunks * mean * np.where(table.schedule == _ZERO_BUBBLE, 1.0 / 3.0, 1.0)
-    slow = 1.0 + knobs.straggler * np.log2(np.maximum(1.0, table.world_size / place.devices_per_node))
+    slowest, bubble = pipeline_s(table, question.model, question.stage_layers, layer_s=slot.layer_s, ends=slot.ends)
+    slow = straggling(table, place, knobs)
     whole = micro * slowest
     exchanged = {name: micro * getattr(slot, name) for name in ("tensor_s", "context_s", "expert_s", "shard_s")}
     parts = exchanged | {
@@ -177,6 +176,25 @@ def step_time(question: Question) -> StepTime:
     }
     parts = {name: slow * seconds for name, seconds in parts.items()}
     return StepTime(step_s=sum(parts.values(), np.zeros_like(whole)), **parts)
+
+
+def pipeline_s(
+    table: StrategyTable, model: ModelArrays, stage_layers: Array, *, layer_s: Array, ends: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Seconds of one micro-batch on the slowest stage, and of the bubble; ``ends`` stand before and after the layers."""
+    pp, (before, after) = table.pp.astype(np.float64), ends
+    total = np.maximum(1.0, model.layers.num_layers.sum(axis=0))
+    shorter = stage_layers - np.where(pp > 1, odd_stages(table, total), 0.0)
+    end = shorter * layer_s + np.where(pp > 1, np.maximum(before, after), before + after)
+    slowest = np.maximum(stage_layers * layer_s, end)
+    mean = (total * layer_s + before + after) / pp
+    shared = np.where(table.schedule == _ZERO_BUBBLE, 1.0 / 3.0, 1.0)
+    return slowest, (pp - 1.0) / table.virtual_stages.astype(np.float64) * mean * shared
+
+
+def straggling(table: StrategyTable, place: PlaceArrays, knobs: Knobs) -> Array:
+    """By how much everything is slower since all wait for the slowest of many nodes."""
+    return np.asarray(1.0 + knobs.straggler * np.log2(np.maximum(1.0, table.world_size / place.devices_per_node)))
 
 
 def _kept_away_s(question: Question, cut: Cut) -> Array:
@@ -244,7 +262,7 @@ def _again(question: Question, times: LayerTime) -> Array:
     return np.where(recompute == _FULL, times.forward, np.where(recompute == _SELECTIVE, some, 0.0))
 
 
-def _ends_s(question: Question, cut: Cut) -> tuple[Array, Array]:
+def ends_s(question: Question, cut: Cut) -> tuple[Array, Array]:
     """Seconds, forward and backward, of what stands before the layers (embedding, parts) and after (head, loss, parts)."""
     model, table, place, knobs = question.model, question.table, question.place, question.knobs
     rate = place.peak_of(table) * knobs.matmul_share
@@ -357,9 +375,9 @@ def _slot_s(question: Question) -> Array:
     return np.where((table.pp > 1) & (inner >= place.domain), question.knobs.slot_s, 0.0)
 
 
-def _odd_stages(question: Question, total: Array) -> Array:
+def odd_stages(table: StrategyTable, total: Array) -> Array:
     """Layers that the first and last stage have less than the longest, where the layers do not divide evenly."""
-    chunks = question.table.pp * question.table.virtual_stages
+    chunks = table.pp * table.virtual_stages
     return np.where(total % chunks == 0, 0.0, 1.0)
 
 
@@ -371,6 +389,6 @@ def longest_stage(total: Array, table: StrategyTable) -> Array:
     return np.where(total % chunks == 0, even, uneven)
 
 
-def _soft_max(first: Array, second: Array) -> Array:
+def soft_max(first: Array, second: Array) -> Array:
     """The larger of two, with a rounded corner: work that is launched in time hides the launching only on average."""
     return (first**4 + second**4) ** 0.25
