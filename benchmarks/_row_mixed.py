@@ -36,7 +36,7 @@ def mixed_prediction(row: RowInput, constants: FittedConstants) -> MixedStep:
         beyond = (position == 0) + (position == len(row.stages) - 1) if ends == 2 else 0
         layers = float(stage.layers - beyond)
         questions = tuple(_question(row, replica.device, layers, constants) for replica in stage.replicas)
-        stages.append(MixedStage(num_layers=layers, replicas=questions))
+        stages.append(MixedStage(replicas=questions))
     return mixed_step(stages)
 
 
