@@ -8,7 +8,8 @@ also for what any framework runs (``*_any_*``, with the costs of Megatron-Core).
 device types it is the time to the fastest plan, the cheapest one (the lowest catalogue price of each type; types without a price
 take part in the race for the fastest only) and the whole Pareto front between them. All answers are exact: what is not looked at
 has a lower bound above what was found. ``*_enumeration_s`` is the time to enumerate and count all legal strategies, which the
-search does not need. ``strategies_per_s`` are full evaluations of time and memory, without bounds.
+search does not need. ``strategies_per_s`` are full evaluations of time and memory, without bounds. ``mixed_512_s``: Llama-3-70B
+on 256 H100 and 256 A100 at once, uneven pipelines, unlike replicas and either type alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ sys.path[:0] = [str(ROOT)]
 
 from benchmarks._figures import write_figures  # noqa: E402
 from planner.candidates.front import Front, Offer, Point, search_front  # noqa: E402
+from planner.candidates.mixed_plan import DeviceGroup, MixedJob, MixedKind, MixedSearch  # noqa: E402
+from planner.candidates.mixed_search import search_mixed  # noqa: E402
 from planner.candidates.search import Place, Search, job_of, search_grid  # noqa: E402
 from planner.devices.catalogue import catalogue  # noqa: E402
 from planner.devices.prices import prices_of  # noqa: E402
@@ -58,6 +61,7 @@ GOALS = {
     "moe256_2k_any_s": "under 1",
     "moe256_2k_legal_count": "at least 50000",
     "llama8b_all_devices_s": "under 1",
+    "mixed_512_s": "under 2",
 }
 USUAL_NODE = 8
 """Devices of a node of those device types that have no usual node."""
@@ -191,6 +195,28 @@ def timed(call: Callable[[], T], rounds: int) -> tuple[float, T]:
     return best, answer
 
 
+def mixed_job(*, num_nodes: int) -> MixedJob:
+    """Llama-3-70B on nodes of two types."""
+    return MixedJob(
+        model=PRESETS["llama-3-70b"],
+        train=workload(sequence_length=8192, global_batch=1024),
+        framework=framework("megatron"),
+        profile=profile_of("megatron-bridge"),
+        groups=tuple(
+            DeviceGroup(device_type=catalogue()[name], num_nodes=num_nodes, devices_per_node=8)
+            for name in ("H100-SXM5-80GB", "A100-SXM4-80GB")
+        ),
+    )
+
+
+def described_mixed(found: MixedSearch) -> dict[str, object]:
+    """The fastest plan of each kind, and what was looked at."""
+    fastest = {str(kind): next((plan for plan in found.best if plan.kind is kind), None) for kind in MixedKind}
+    plans = {kind: asdict(plan) if plan is not None else None for kind, plan in fastest.items()}
+    counts = {"pipelines": found.num_pipelines, "replicas": found.num_replicas, "one-type": found.num_one_type}
+    return {"legal": counts, "num_refined": found.num_refined, "is_exact": found.is_exact, "best_of_kind": plans}
+
+
 def described(case: Case, found: Search | Front | None) -> dict[str, object]:
     """The answer in words and numbers, for the reader of the figures."""
     if found is None:
@@ -244,6 +270,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             details[case.name] = described(case, found) | {"refused": refused}
         if case.name == "moe256_2k":
             figures["strategies_per_s"] = evaluation_rate(case, grids[0], rounds)
+    seconds, mixed = timed(partial(search_mixed, mixed_job(num_nodes=2 if options.smoke else 32), num_best=100), rounds)
+    figures |= {"mixed_512_s": seconds, "mixed_512_legal_count": float(mixed.num_legal)}
+    details["mixed_512"] = described_mixed(mixed)
     for key, value in figures.items():
         print(f"{key:<36}{value:>16.4f}")
     write_figures(options.json, figures, details=details, goals=GOALS, packages=("numpy",))

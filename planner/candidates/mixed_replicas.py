@@ -54,16 +54,17 @@ def fewest_micro(paces: Paces, global_batch: int) -> tuple[IntArray, BoolArray]:
 
 
 def shares_of(replicas: IntArray, micro_batch: IntArray, micro: IntArray, global_batch: int) -> IntArray | None:
-    """Micro-batches of each group in all, [G], at most ``micro`` and at least one of each replica; None where none add up.
+    """Micro-batches of each group in all, [G], at least one of each replica; None where none add up.
 
-    Groups with large micro-batches take theirs first, so that the smallest make up what is left.
+    Groups with large micro-batches take theirs first, at most ``micro`` of each replica; the smallest make up what is left, which
+    can be more than ``micro`` where micro-batches of several sizes do not come out even.
     """
     order = sorted(range(len(replicas)), key=lambda g: (-int(micro_batch[g]), g))
     share, left = np.zeros(len(replicas), dtype=np.int64), global_batch
     for place, g in enumerate(order):
         later = order[place + 1 :]
         kept = sum(int(replicas[o] * micro_batch[o]) for o in later)
-        most = min(int(replicas[g] * micro[g]), (left - kept) // int(micro_batch[g]))
-        share[g] = most
-        left -= most * int(micro_batch[g])
+        most = (left - kept) // int(micro_batch[g])
+        share[g] = min(int(replicas[g] * micro[g]), most) if later else most
+        left -= int(share[g]) * int(micro_batch[g])
     return share if left == 0 and (share >= replicas).all() else None
