@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT)]
 
 from benchmarks._figures import write_figures  # noqa: E402
 from planner.candidates.front import Front, Offer, Point, search_front  # noqa: E402
-from planner.candidates.mixed_plan import DeviceGroup, MixedJob, MixedKind, MixedSearch  # noqa: E402
+from planner.candidates.mixed_plan import MixedJob, MixedKind, MixedSearch, NodeSet  # noqa: E402
 from planner.candidates.mixed_search import search_mixed  # noqa: E402
 from planner.candidates.search import Place, Search, job_of, search_grid  # noqa: E402
 from planner.devices.catalogue import catalogue  # noqa: E402
@@ -203,7 +203,7 @@ def mixed_job(*, num_nodes: int) -> MixedJob:
         framework=framework("megatron"),
         profile=profile_of("megatron-bridge"),
         groups=tuple(
-            DeviceGroup(device_type=catalogue()[name], num_nodes=num_nodes, devices_per_node=8)
+            NodeSet(device_type=catalogue()[name], num_nodes=num_nodes, devices_per_node=8)
             for name in ("H100-SXM5-80GB", "A100-SXM4-80GB")
         ),
     )

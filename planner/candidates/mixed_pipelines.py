@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.candidates.mixed_plan import DeviceGroup
+from planner.candidates.mixed_plan import NodeSet
 from planner.candidates.mixed_split import Split, StageTable, best_split
 from planner.candidates.search import Place
 from planner.strategies import Question, StrategyTable
@@ -25,7 +25,7 @@ _HALVINGS = 48
 class Side:
     """One group of devices: how it is asked about, and its ``options``, legal strategies on this group alone."""
 
-    group: DeviceGroup
+    group: NodeSet
     question: Question
     place: Place
     job: Job

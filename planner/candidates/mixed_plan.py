@@ -24,7 +24,7 @@ class MixedKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceGroup:
+class NodeSet:
     """Nodes of one device type; links and network are those of the type where none is given."""
 
     device_type: DeviceType
@@ -47,7 +47,7 @@ class MixedJob:
     train: TrainWorkload
     framework: Framework
     profile: Profile
-    groups: tuple[DeviceGroup, ...]
+    groups: tuple[NodeSet, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

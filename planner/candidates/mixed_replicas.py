@@ -53,7 +53,7 @@ def fewest_micro(paces: Paces, global_batch: int) -> tuple[IntArray, BoolArray]:
     return micro, fine & fits
 
 
-def shares_of(replicas: IntArray, micro_batch: IntArray, micro: IntArray, global_batch: int) -> IntArray | None:
+def shares_of(replicas: IntArray, micro_batch: IntArray, micro: IntArray, *, global_batch: int) -> IntArray | None:
     """Micro-batches of each group in all, [G], at least one of each replica; None where none add up.
 
     Groups with large micro-batches take theirs first, at most ``micro`` of each replica; the smallest make up what is left, which

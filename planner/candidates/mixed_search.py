@@ -18,7 +18,7 @@ from itertools import permutations, product
 import numpy as np
 
 from planner.candidates.mixed_pipelines import Bounds, Pipelines, Refined, Side, bounds_of, refine
-from planner.candidates.mixed_plan import DeviceGroup, MixedJob, MixedPlan, MixedSearch
+from planner.candidates.mixed_plan import MixedJob, MixedPlan, MixedSearch, NodeSet
 from planner.candidates.mixed_replicas import Paces, fewest_micro, shares_of
 from planner.candidates.mixed_report import Reporter, Shared
 from planner.candidates.search import Place, concatenated, job_of, search_grid
@@ -83,7 +83,7 @@ def search_mixed(job: MixedJob, *, num_best: int = NUM_BEST, num_refined: int = 
     )
 
 
-def _side(job: MixedJob, group: DeviceGroup) -> Side:
+def _side(job: MixedJob, group: NodeSet) -> Side:
     question = Question(
         model=job.model,
         train=job.train,
@@ -261,7 +261,7 @@ class _Mix:
             micro_batch=batches[None, :],
         )
         found, possible = fewest_micro(paces, global_batch)
-        shares = shares_of(replicas, batches, found[0], global_batch) if possible[0] else None
+        shares = shares_of(replicas, batches, found[0], global_batch=global_batch) if possible[0] else None
         parts = self._parts(options, -(-shares // replicas)) if shares is not None else None
         if shares is None or parts is None:
             return None

@@ -9,7 +9,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from planner.candidates.mixed_plan import DeviceGroup, MixedJob, MixedKind, MixedPlan
+from planner.candidates.mixed_plan import MixedJob, MixedKind, MixedPlan, NodeSet
 from planner.candidates.mixed_search import search_mixed
 from planner.candidates.search import Place, job_of, search_grid
 from planner.devices.catalogue import catalogue
@@ -41,8 +41,7 @@ def job(model: ModelSpec, *groups: tuple[str, int, int]) -> MixedJob:
         framework=framework("megatron"),
         profile=profile_of("megatron-bridge"),
         groups=tuple(
-            DeviceGroup(device_type=catalogue()[name], num_nodes=nodes, devices_per_node=devices)
-            for name, nodes, devices in groups
+            NodeSet(device_type=catalogue()[name], num_nodes=nodes, devices_per_node=devices) for name, nodes, devices in groups
         ),
     )
 
@@ -53,12 +52,12 @@ SHARED = replace(SMALL, train=replace(TRAIN, global_batch=16))
 WORLDS = {"roomy": SMALL, "tight": TIGHT}
 
 
-def place(asked: MixedJob, group: DeviceGroup) -> Place:
+def place(asked: MixedJob, group: NodeSet) -> Place:
     arrays = place_arrays(group.device_type, devices_per_node=group.devices_per_node)
     return Place(arrays=arrays, device_type=str(group.device_type.name), profile=asked.profile)
 
 
-def question(asked: MixedJob, group: DeviceGroup) -> Question:
+def question(asked: MixedJob, group: NodeSet) -> Question:
     return Question(
         model=asked.model,
         train=asked.train,
@@ -68,17 +67,17 @@ def question(asked: MixedJob, group: DeviceGroup) -> Question:
     )
 
 
-def stage(asked: MixedJob, group: DeviceGroup, strategy: Strategy, layers: int) -> CostQuestion:
+def stage(asked: MixedJob, group: NodeSet, strategy: Strategy, layers: int) -> CostQuestion:
     cost = place(asked, group).asked(job_of(question(asked, group)), StrategyTable.of([strategy]))
     return replace(cost, stage_layers=np.array([float(layers)]))
 
 
-def slow(asked: MixedJob, group: DeviceGroup) -> float:
+def slow(asked: MixedJob, group: NodeSet) -> float:
     nodes = sum(entry.num_nodes for entry in asked.groups)
     return 1.0 + place(asked, group).constants.shared["straggler"] * float(np.log2(nodes))
 
 
-def choices(asked: MixedJob) -> Iterator[tuple[tuple[DeviceGroup, ...], list[tuple[Strategy, int]]]]:
+def choices(asked: MixedJob) -> Iterator[tuple[tuple[NodeSet, ...], list[tuple[Strategy, int]]]]:
     """Every pipeline of two groups: their order, and strategy and stages of each."""
     batch = asked.train.global_batch
     for order in permutations(asked.groups):
@@ -133,7 +132,7 @@ def brute_pipeline(asked: MixedJob) -> tuple[float, int]:
     return best, count
 
 
-def fits(asked: MixedJob, cost: CostQuestion, own: list[tuple[DeviceGroup, Strategy]], position: int) -> bool:
+def fits(asked: MixedJob, cost: CostQuestion, own: list[tuple[NodeSet, Strategy]], position: int) -> bool:
     group, strategy = own[position]
     flying = float(min(strategy.num_micro_batches, len(own) - position))
     first, last = position == 0, position == len(own) - 1

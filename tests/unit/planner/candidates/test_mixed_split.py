@@ -68,7 +68,7 @@ def test_shares_end_as_early_as_any(seed: int) -> None:
     paces = Paces(start_s=start[None], each_s=each[None], replicas=replicas[None], micro_batch=micro_batch[None])
     micro, possible = fewest_micro(paces, batch)
     assert possible[0]
-    shares = shares_of(replicas, micro_batch, micro[0], batch)
+    shares = shares_of(replicas, micro_batch, micro[0], global_batch=batch)
     assert shares is not None
     assert int((shares * micro_batch).sum()) == batch
     assert (shares >= replicas).all()
@@ -85,4 +85,4 @@ def test_a_batch_below_one_of_each_replica_has_no_shares() -> None:
     ones = np.ones((1, 2))
     paces = Paces(start_s=ones, each_s=ones, replicas=np.array([[4, 4]]), micro_batch=np.array([[2, 2]]))
     assert not fewest_micro(paces, 8)[1][0]
-    assert shares_of(np.array([4, 4]), np.array([2, 2]), np.array([1, 1]), 8) is None
+    assert shares_of(np.array([4, 4]), np.array([2, 2]), np.array([1, 1]), global_batch=8) is None

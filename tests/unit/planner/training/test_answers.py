@@ -107,19 +107,14 @@ def question(device: str, *, layers: float = 16.0) -> Question:
 
 def test_a_mixed_job_runs_at_the_pace_of_its_slowest_stage() -> None:
     fast, slow = "H100-SXM5-80GB", "A100-SXM4-80GB"
-    even = mixed_step([MixedStage(num_layers=16.0, replicas=(question(name),)) for name in (fast, slow)])
-    moved = mixed_step(
-        [
-            MixedStage(num_layers=layers, replicas=(question(name, layers=layers),))
-            for name, layers in ((fast, 22.0), (slow, 10.0))
-        ]
-    )
+    even = mixed_step([MixedStage(replicas=(question(name),)) for name in (fast, slow)])
+    moved = mixed_step([MixedStage(replicas=(question(name, layers=layers),)) for name, layers in ((fast, 22.0), (slow, 10.0))])
     floor = 8 * 16.0 * float(slot_time(question(slow)).layer_s[0])
     assert even.step_s > floor
     assert moved.step_s < even.step_s
 
 
 def test_a_slow_replica_holds_its_stage_up() -> None:
-    alone = mixed_step([MixedStage(num_layers=32.0, replicas=(question("H100-SXM5-80GB", layers=32.0),))])
+    alone = mixed_step([MixedStage(replicas=(question("H100-SXM5-80GB", layers=32.0),))])
     both = (question("H100-SXM5-80GB", layers=32.0), question("A100-SXM4-80GB", layers=32.0))
-    assert mixed_step([MixedStage(num_layers=32.0, replicas=both)]).step_s > 1.5 * alone.step_s
+    assert mixed_step([MixedStage(replicas=both)]).step_s > 1.5 * alone.step_s
