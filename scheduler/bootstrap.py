@@ -22,7 +22,7 @@ from scheduler.ports import MeasurementShelf
 from trimtab.files import write_atomically
 from trimtab.fingerprint import node_facts
 from trimtab.ids import JobId
-from trimtab.inventory import DeviceKind, DeviceType, Inventory, ProbeReport
+from trimtab.inventory import DeviceKind, DeviceType, Inventory, Pool, ProbeReport
 from trimtab.jobspec import JobSpec
 from trimtab.measurement import Multiplier, StepMeasurement
 from trimtab.plan import Candidate, Plan, PlanningProblem, PlanRequest
@@ -31,6 +31,7 @@ from trimtab.processes import boot_id
 from trimtab.spec import MeasuredSteps
 
 if TYPE_CHECKING:
+    from planner.advice import Advice, SplitAdvice, TradePoint
     from planner.export import Export
     from scheduler.adapters.devices.own import Change, Entries
     from scheduler.adapters.local.machine import LocalMachine
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
     Exported: TypeAlias = Export
     """What ``export_here`` gives, for those who may not import the planner."""
+    Advised: TypeAlias = Advice
+    """What ``advise_here`` gives, and its parts."""
+    AdvisedSplit: TypeAlias = SplitAdvice
+    AdvisedPoint: TypeAlias = TradePoint
 
 _KEY_BYTES = 32
 
@@ -132,6 +137,43 @@ def is_within_limits(spec: JobSpec, candidate: Candidate) -> bool:
     return not violations(PlanRequest(unit_id=candidate.unit_id, job_id=job, spec=spec), candidate)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdviceOrder:
+    """What batch advice is wanted for; see ``planner.advice.AdviceQuestion``. ``price_source`` says who names the price."""
+
+    spec: JobSpec
+    device_type: DeviceType
+    pool: Pool
+    num_devices: int
+    min_devices: int = 1
+    exactly: bool = False
+    usd_per_device_hour: float | None = None
+    price_source: str = ""
+    probe: ProbeReport | None = None
+    data_samples: float | None = None
+    noise_samples: float | None = None
+
+
+def advise_here(order: AdviceOrder) -> Advised:
+    """Batch advice, in this process. Raises SpecError for figures that are wrong, InfeasibleError where nothing fits."""
+    from planner.advice import AdviceQuestion, Rate, advise
+
+    price = order.usd_per_device_hour
+    question = AdviceQuestion(
+        spec=order.spec,
+        device_type=order.device_type,
+        pool=order.pool,
+        num_devices=order.num_devices,
+        min_devices=order.min_devices,
+        exactly=order.exactly,
+        rate=None if price is None else Rate(usd_per_device_hour=price, source=order.price_source),
+        probe=order.probe,
+        data_samples=order.data_samples,
+        noise_samples=order.noise_samples,
+    )
+    return advise(question)
+
+
 def device_entries(settings: Settings, *, now: datetime) -> Entries:
     """The catalogue with the user's own device types. Raises SpecError with every problem of the user's file."""
     from scheduler.adapters.devices.own import all_entries
@@ -144,6 +186,14 @@ def device_catalogue(settings: Settings, *, now: datetime) -> Mapping[str, Devic
     from scheduler.adapters.devices.own import types_by_spelling
 
     return types_by_spelling(device_entries(settings, now=now))
+
+
+def named_device(settings: Settings, spelled: str, *, now: datetime) -> DeviceType:
+    """The device type of any spelling of its name. Raises SpecError with the nearest name for an unknown one."""
+    from scheduler.adapters.devices.own import resolver
+
+    found = device_entries(settings, now=now)
+    return found[resolver(lambda: found)(spelled)].device_type
 
 
 def device_changes(settings: Settings, *, now: datetime) -> tuple[Change, ...]:

@@ -30,6 +30,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(name="trace", section=_PLAN, help="Measure a model of your own: run its module on tensors without data."),
     Entry(name="estimate", section=_PLAN, help="Memory, step time and cost of every strategy of a job."),
     Entry(name="plan", section=_PLAN, help="Choose devices and strategy for a job, print why; start nothing."),
+    Entry(name="advise", section=_PLAN, help="Micro-batches that fit, the global batch worth taking, time and cost of both."),
     Entry(name="export", section=_PLAN, help="A plan as torchrun, torchtitan, Megatron, DeepSpeed, Accelerate, MaxText read it."),
     Entry(name="compare", section=_PLAN, help="Two plans side by side: strategy, time, memory, cost, and what is certain."),
     Entry(name="run", section=_RUN, help="Plan, submit and follow a job file, or any program: run -- python train.py"),
