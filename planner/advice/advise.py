@@ -43,7 +43,7 @@ def advise(question: AdviceQuestion) -> Advice:
     _check(question)
     work = _work(question)
     shapes = dict.fromkeys(entry.shape for entry in work.entries)
-    best = {shape: best_batch(work.points(shape, work.samples)) for shape in shapes}
+    best = {shape: best_batch(work.points(shape, work.samples), work.samples) for shape in shapes}
     sure = [point for point in best.values() if point.fit is FitVerdict.FITS]
     trade = front(sure or list(best.values()))
     recommended = chosen_for(question.spec.optimize, within(question.spec.limits, trade) or trade)
@@ -114,4 +114,4 @@ def _at_ends(work: _Work, shape: Shape) -> tuple[int, ...]:
     if work.samples is None:
         return ()
     ends = (replace(work.samples, value=end, low=end, high=end) for end in (work.samples.low, work.samples.high))
-    return tuple(best_batch(work.points(shape, end)).global_batch for end in ends)
+    return tuple(best_batch(work.points(shape, end), end).global_batch for end in ends)

@@ -111,14 +111,17 @@ def point_of(question: AdviceQuestion, entry: Timed, critical: Estimate | None) 
     )
 
 
-def best_batch(points: Sequence[TradePoint]) -> TradePoint:
+def best_batch(points: Sequence[TradePoint], critical: Estimate | None) -> TradePoint:
     """Of the batches of one shape the one whose run ends first, among those that surely fit where there are any.
 
-    Within ``LEVEL`` of the least time the largest batch is taken. ``points`` must not be empty.
+    Within ``LEVEL`` of the least time the largest batch is taken that is not above the critical one, unless the fastest is.
+    ``points`` must not be empty.
     """
     usable = [point for point in points if point.fit is FitVerdict.FITS] or list(points)
-    least = min(point.total_s.value for point in usable)
-    level = [point for point in usable if point.total_s.value <= least * (1.0 + LEVEL.value)]
+    fastest = min(usable, key=lambda point: (point.total_s.value, point.global_batch))
+    most = max(fastest.global_batch, critical.value if critical is not None else 0.0)
+    longest_s = fastest.total_s.value * (1.0 + LEVEL.value)
+    level = [point for point in usable if point.total_s.value <= longest_s and point.global_batch <= most]
     return max(level, key=lambda point: point.global_batch)
 
 

@@ -82,6 +82,12 @@ def tiny_model(*, num_layers: int = 4, num_heads: int = 4, num_kv_heads: int = 2
     )
 
 
+def as_encoder(model: ModelSpec) -> ModelSpec:
+    """A decoder's layers, read in both directions."""
+    stacks = tuple(replace(stack, role=StackRole.ENCODER, causal=False) for stack in model.stacks)
+    return replace(model, family=ModelFamily.ENCODER, stacks=stacks)
+
+
 def tiny_translator(*, num_encoder: int = 2, num_decoder: int = 2) -> ModelSpec:
     """A small encoder-decoder with sinusoidal positions."""
     attention = AttentionSpec(num_heads=4, num_kv_heads=4, head_size=16)

@@ -75,7 +75,7 @@ def _batch_lines(page: AdvicePage) -> list[str]:
     else:
         line("critical", f"{_samples(advice.critical)}; {advice.critical.origin}: {advice.critical.source}")
         level = percent_text(advice.level_frac)
-        line("why", f"the largest batch whose run takes at most {level} longer than that of the best one here")
+        line("why", f"the largest batch, not above the critical one, whose run is within {level} of the shortest here")
         low, high = advice.low_batch, advice.high_batch
         span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         line("range", f"{span} over the interval of the critical batch")
