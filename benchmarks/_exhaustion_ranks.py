@@ -60,11 +60,7 @@ def status_bytes(name: str) -> int:
 
 
 def take_limit(limit_bytes: int) -> None:
-    """Let this process map only what brings it from its resident bytes to ``limit_bytes``.
-
-    The heap is told to grow by what is asked for: the padding that it maps ahead is not resident, but would count.
-    """
-    ctypes.CDLL(None).mallopt(M_TOP_PAD, 1 << 17)
+    """Let this process map only what brings it from its resident bytes to ``limit_bytes``."""
     soft = max(0, status_bytes("VmData") + limit_bytes - status_bytes("VmRSS"))
     resource.setrlimit(resource.RLIMIT_DATA, (soft, resource.RLIM_INFINITY))
 
@@ -76,6 +72,7 @@ def lift_limit() -> None:
 
 def run(trial: Trial, device: torch.device) -> dict[str, int]:
     """Build the engine and train under the limit. Raises what the allocator raises."""
+    ctypes.CDLL(None).mallopt(M_TOP_PAD, 1 << 17)  # what a heap maps ahead is not resident, but the kernel would count it
     warm_up(trial, device)
     before = status_bytes("VmRSS")
     take_limit(trial.limit_bytes)
