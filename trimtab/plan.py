@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from trimtab.estimate import Constant, Estimate
+from trimtab.estimate import Constant, Estimate, Origin
 from trimtab.ids import AttemptRef, JobId, NodeId, OfferId, PlanId, PoolId, UnitId
 from trimtab.inventory import Inventory, ProbeReport, Shape
 from trimtab.job import DeviceRef
@@ -48,11 +48,15 @@ class SolveStatus(StrEnum):
     ERROR = "error"
 
 
+_NO_HOLES = Estimate(value=0.0, low=0.0, high=0.0, origin=Origin.ASSUMED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankMemory:
     """Predicted bytes of the ranks of one pipeline stage, part by part, worst micro-batch.
 
-    ``total`` carries the interval; ``resident_bytes`` is what the process holds beside tensors (interpreter, libraries).
+    ``total`` carries the interval; ``resident_bytes`` is what the process holds beside tensors (interpreter, libraries);
+    ``allocator_bytes`` what its allocator holds in holes between tensors, too small for the next one.
     """
 
     stage: int
@@ -65,6 +69,7 @@ class RankMemory:
     transient_bytes: float
     total_bytes: Estimate
     resident_bytes: float = 0.0
+    allocator_bytes: Estimate = _NO_HOLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

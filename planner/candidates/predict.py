@@ -122,15 +122,25 @@ def shares(sizes: Sequence[int], total: int, least: int) -> tuple[int, ...]:
 
 
 def needed_bytes(memory: RankMemory) -> float:
-    """What the ranks of a stage need: tensors and what the process holds beside them."""
-    return memory.total_bytes.value + memory.resident_bytes
+    """What the ranks of a stage need: tensors, holes between them, and what the process holds beside them."""
+    return memory.total_bytes.value + memory.allocator_bytes.value + memory.resident_bytes
+
+
+def lowest_bytes(memory: RankMemory) -> float:
+    """The lower end of what the ranks of a stage need."""
+    return memory.total_bytes.low + memory.allocator_bytes.low + memory.resident_bytes
+
+
+def highest_bytes(memory: RankMemory) -> float:
+    """The upper end of what the ranks of a stage need."""
+    return memory.total_bytes.high + memory.allocator_bytes.high + memory.resident_bytes
 
 
 def verdict(memory: Sequence[RankMemory], capacity_bytes: float) -> FitVerdict:
     """FITS where the upper end of every rank's interval fits, DOES_NOT_FIT where a lower end does not, TIGHT between."""
-    if all(m.total_bytes.high + m.resident_bytes <= capacity_bytes for m in memory):
+    if all(highest_bytes(m) <= capacity_bytes for m in memory):
         return FitVerdict.FITS
-    if any(m.total_bytes.low + m.resident_bytes > capacity_bytes for m in memory):
+    if any(lowest_bytes(m) > capacity_bytes for m in memory):
         return FitVerdict.DOES_NOT_FIT
     return FitVerdict.TIGHT
 
@@ -239,6 +249,7 @@ def _shortage(device_type: DeviceType, worst: RankMemory, strategy: Strategy) ->
         ("activations", worst.activations_bytes),
         ("logits", worst.logits_bytes),
         ("buffers", worst.communication_bytes + worst.transient_bytes),
+        ("allocator", worst.allocator_bytes.value),
         ("process", worst.resident_bytes),
     )
     largest = sorted(parts, key=lambda part: -part[1])[:3]
@@ -288,9 +299,9 @@ def _judge(surveyed: Surveyed, item: _Fitting) -> Judged:
     raw = predict(model=question.model, train=question.train, strategy=item.strategy, context=context)
     prediction = calibrated(raw, surveyed.calibration)
     capacity = float(context.device_type.memory_bytes)
-    worst = max(prediction.memory, key=lambda m: m.total_bytes.high + m.resident_bytes)
-    high = worst.total_bytes.high + worst.resident_bytes
-    width = worst.total_bytes.high - worst.total_bytes.low
+    worst = max(prediction.memory, key=highest_bytes)
+    high = highest_bytes(worst)
+    width = high - lowest_bytes(worst)
     overflow = min(1.0, max(0.0, high - capacity) / width) if width > 0 else 0.0
     return Judged(
         strategy=item.strategy,

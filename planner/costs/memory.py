@@ -10,10 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from planner.costs.constants import MEMORY_ERROR_FRAC, RESIDENT_BYTES, SEQUENCE_MEMORY_ERROR_FRAC
+from planner.costs.constants import (
+    COMPILER_BYTES,
+    HEAP_HOLES_FRAC,
+    MEMORY_ERROR_FRAC,
+    RECOMPUTE_HEAP_HOLES_FRAC,
+    RESIDENT_BYTES,
+    SEQUENCE_MEMORY_ERROR_FRAC,
+)
 from planner.costs.operations import ELEMENT_BYTES
 from planner.costs.recompute import restored_bytes, saved_bytes
 from trimtab.estimate import Estimate
+from trimtab.inventory import DeviceKind
 from trimtab.plan import RankMemory
 from trimtab.strategy import PipelineSchedule, Precision, Recompute
 from trimtab.workload import OptimizerKind
@@ -21,7 +29,6 @@ from trimtab.workload import OptimizerKind
 if TYPE_CHECKING:
     from planner.costs.stages import Block, Stage
     from planner.costs.types import ConstantLog, Operation
-    from trimtab.inventory import DeviceKind
     from trimtab.strategy import Strategy
     from trimtab.workload import TrainWorkload
 
@@ -58,7 +65,36 @@ def rank_memory(stage: Stage, train: TrainWorkload, strategy: Strategy, *, kind:
         communication_bytes=communication,
         transient_bytes=peak.transient,
         total_bytes=Estimate.within(total, error, origin=bounded.origin, source=bounded.source),
-        resident_bytes=log.note(RESIDENT_BYTES[kind].constant()),
+        resident_bytes=_resident(strategy, kind, log),
+        allocator_bytes=_holes(peak.total + communication, strategy, kind, log),
+    )
+
+
+def _resident(strategy: Strategy, kind: DeviceKind, log: ConstantLog) -> float:
+    """What a process holds beside tensors. On a host that includes torch's compiler, which recompute and every kind of
+    parallelism import when they first run (``torch._disable_dynamo``), though nothing is compiled.
+    """
+    resident = log.note(RESIDENT_BYTES[kind].constant())
+    if kind is DeviceKind.CPU and (strategy.world_size > 1 or strategy.recompute is not Recompute.NONE):
+        resident += log.note(COMPILER_BYTES.constant())
+    return resident
+
+
+def _holes(comes_and_goes: float, strategy: Strategy, kind: DeviceKind, log: ConstantLog) -> Estimate:
+    """What a host's heap loses between tensors of different sizes and lives: it is never compacted, and gives nothing back.
+
+    A share of the bytes that come and go in a step; parameters and moments are allocated once and leave no holes.
+    """
+    if kind is not DeviceKind.CPU:
+        return Estimate(value=0.0, low=0.0, high=0.0, origin=HEAP_HOLES_FRAC.origin, source="a device's own allocator")
+    holes = HEAP_HOLES_FRAC if strategy.recompute is Recompute.NONE else RECOMPUTE_HEAP_HOLES_FRAC
+    share = log.note(holes.constant())
+    return Estimate(
+        value=share * comes_and_goes,
+        low=holes.low * comes_and_goes,
+        high=holes.high * comes_and_goes,
+        origin=holes.origin,
+        source=holes.source,
     )
 
 

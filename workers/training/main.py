@@ -215,8 +215,10 @@ def _fail(error: BaseException, log: RankLog) -> NoReturn:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether host or device memory ran out: torch says so in words alone for the host."""
+    """Whether host or device memory ran out: torch says so in words alone for the host, and its pipeline in the cause alone."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if error.__cause__ is not None and is_out_of_memory(error.__cause__):
         return True
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in _MEMORY_PHRASES)
 

@@ -46,6 +46,8 @@ def memory_lines(candidate: Candidate, inventory: Inventory, *, style: Style) ->
     rows.append(["  of the device", *(percent_text(m.total_bytes.value / device_type.memory_bytes) for m in stages)])
     if any(memory.resident_bytes for memory in stages):
         rows.append(["  process beside tensors", *(bytes_text(memory.resident_bytes) for memory in stages)])
+    if any(memory.allocator_bytes.value for memory in stages):
+        rows.append(["  holes between tensors", *(_span(memory.allocator_bytes) for memory in stages)])
     lines = table(rows, header=header, right=frozenset(range(1, len(header))))
     title = style("MEMORY OF A RANK", "bold") + f"  predicted; a {device_type.name} has {bytes_text(device_type.memory_bytes)}"
     skipped = len(candidate.memory) - len(stages)
