@@ -111,7 +111,7 @@ def test_the_plot_in_the_terminal_stands_behind_the_table(sh: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("plan", JOB, "--what-if", "devcies+8"), 2, "did you mean 'devices'?"),
+        (("plan", JOB, "--what-if", "devicez+8"), 2, "did you mean 'devices'?"),
         (("plan", JOB, "--what-if", "devices+8", "--plot", "plot.jpg"), 2, "allowed: FILE.svg, FILE.png"),
         (("estimate", JOB, "--plot", "-", "-o", "json"), 2, "draws on stdout"),
         (("compare", "nothing.json", JOB), 4, "no such file"),

@@ -79,8 +79,8 @@ def test_changes_of_one_question_come_in_the_order_of_application() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("devcies+8", "unknown field 'devcies'; allowed: type, memory, network, nodes"),
-        ("devcies+8", "did you mean 'devices'?"),
+        ("devicez+8", "unknown field 'devicez'; allowed: type, memory, network, nodes"),
+        ("devicez+8", "did you mean 'devices'?"),
         ("devices", "did you mean 'devices+8'?"),
         ("", "found nothing"),
         ("devices+8,", "found nothing"),
@@ -103,7 +103,7 @@ def test_what_is_wrong_is_said_with_what_is_allowed(text: str, said: str) -> Non
 
 def test_every_problem_of_a_question_is_said() -> None:
     with pytest.raises(SpecError) as raised:
-        parse_changes("devcies+8,precision=fp9")
+        parse_changes("devicez+8,precision=fp9")
     assert len(raised.value.problems) == 2
 
 
