@@ -230,8 +230,17 @@ class Place:
 
     def agent(self, number: int = 1) -> psutil.Process:
         """The agent's process."""
-        found = [p for p in self.processes(number) if any(part.endswith(".pyz") for part in p.cmdline())]
-        assert len(found) == 1, found
+        found: list[psutil.Process] = []
+
+        def alone() -> bool:
+            found.clear()
+            for process in self.processes(number):
+                with contextlib.suppress(psutil.Error):
+                    if any(part.endswith(".pyz") for part in process.cmdline()):
+                        found.append(process)
+            return len(found) == 1  # between its fork and its exec a rank has the command line of the agent too
+
+        wait_for(alone)
         return found[0]
 
     def close(self) -> None:
