@@ -22,14 +22,14 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from benchmarks._random_batch import random_batch
 from trimtab.inventory import DeviceKind
-from trimtab.model import ModelFamily, ModelSpec
+from trimtab.model import ModelSpec
 from trimtab.orders import EXIT_OUT_OF_MEMORY
 from trimtab.strategy import Strategy
 from trimtab.wire import loads
 from trimtab.workload import TrainWorkload
 from workers.host_memory import M_TOP_PAD
-from workers.training.batch import Batch
 from workers.training.distributed import join
 from workers.training.engine import Engine
 from workers.training.main import is_out_of_memory
@@ -77,7 +77,7 @@ def run(trial: Trial, device: torch.device) -> dict[str, int]:
     before = status_bytes("VmRSS")
     take_limit(trial.limit_bytes)
     engine = Engine.build(model=trial.model, train=trial.train, strategy=trial.strategy, device=device)
-    batch = random_batch(trial)
+    batch = random_batch(trial.model, trial.train, trial.strategy)
     for _ in range(NUM_STEPS):
         engine.step(batch)
     answer = {"resident_before_bytes": before, "resident_peak_bytes": status_bytes("VmHWM")}
@@ -101,23 +101,11 @@ def warm_up(trial: Trial, device: torch.device) -> None:
         strategy=replace(trial.strategy, micro_batch=1),
     )
     engine = Engine.build(model=tiny.model, train=tiny.train, strategy=tiny.strategy, device=device)
-    engine.step(random_batch(tiny))
+    engine.step(random_batch(tiny.model, tiny.train, tiny.strategy))
     del engine
     gc.collect()
     if dist.is_initialized():
         dist.barrier()
-
-
-def random_batch(trial: Trial) -> Batch:
-    """Seeded random tokens: what a step holds does not depend on what they say."""
-    generator = torch.Generator().manual_seed(trial.train.seed)
-    samples = trial.strategy.micro_batch * trial.strategy.num_micro_batches
-
-    def tokens(length: int) -> torch.Tensor:
-        return torch.randint(0, trial.model.vocab_size, (samples, length), generator=generator)
-
-    source = tokens(trial.train.source_length) if trial.model.family is ModelFamily.ENCODER_DECODER else None
-    return Batch(tokens=tokens(trial.train.sequence_length), targets=tokens(trial.train.sequence_length), source=source)
 
 
 def main() -> None:

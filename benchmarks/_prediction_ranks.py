@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from benchmarks._random_batch import random_batch
 from trimtab.inventory import DeviceKind
-from trimtab.model import ModelFamily, ModelSpec
+from trimtab.model import ModelSpec
 from trimtab.strategy import Strategy
 from trimtab.wire import loads
 from trimtab.workload import TrainWorkload
@@ -75,19 +76,8 @@ class Runner:
         if index not in self._engines:
             case = self.cases[index]
             engine = Engine.build(model=case.model, train=case.train, strategy=case.strategy, device=self.device)
-            self._engines[index] = (engine, _batch(case))
+            self._engines[index] = (engine, random_batch(case.model, case.train, case.strategy))
         return self._engines[index]
-
-
-def _batch(case: Case) -> Batch:
-    generator = torch.Generator().manual_seed(case.train.seed)
-    samples = case.strategy.micro_batch * case.strategy.num_micro_batches
-
-    def tokens(length: int) -> torch.Tensor:
-        return torch.randint(0, case.model.vocab_size, (samples, length), generator=generator)
-
-    source = tokens(case.train.source_length) if case.model.family is ModelFamily.ENCODER_DECODER else None
-    return Batch(tokens=tokens(case.train.sequence_length), targets=tokens(case.train.sequence_length), source=source)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks._point_types import HardwareFacts, RowInput
-from benchmarks._row_options import Option, UnusableRowError, models_of, options_of, place_of, places_of, table_of
+from benchmarks._row_options import Option, UnusableRowError, models_of, options_of, places_of, table_of
 from planner.training.constants import FittedConstants
 from planner.training.mixed import MixedStage, MixedStep, mixed_step
 from planner.training.profiles import habit_arrays
@@ -68,7 +68,6 @@ def _question(row: RowInput, device: str, layers: float, constants: FittedConsta
     facts = facts_of(device, constants.shared["host_exchange_share"])
     plain = replace(row, hardware=facts, pool=None, stages=None, recompute="none")
     option: Option = options_of(0, plain)[0]
-    option = replace(option, device=facts.key, place=place_of(plain, option.precision))
     options = [option]
     return Question(
         model=models_of(options, [plain]),

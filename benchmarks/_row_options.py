@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def options_of(index: int, row: RowInput) -> list[Option]:
         raise UnusableRowError(f"precision: {row.precision} is not known")
     global_batch = row.global_batch or (row.micro_batch or 1) * (row.dp or 1) * 8
     degrees = _Degrees.of(row, global_batch, profile)
-    place = place_of(row, precision)
+    place = place_of(row)
     pure = row.mixed_precision_mode == "PURE" or (profile.name == "deepspeed" and precision is Precision.FP16)
     found = []
     for micro_batch in _micro_batches(row, global_batch, degrees.dp):
@@ -188,9 +188,9 @@ def places_of(options: Sequence[Option]) -> PlaceArrays:
     return joined_places([option.place for option in options])
 
 
-def place_of(row: RowInput, precision: Precision, *, hardware: HardwareFacts | None = None) -> PlaceArrays:
-    """Where a row ran; ``hardware`` stands in for the row's own in a job on several types."""
-    facts = hardware or row.hardware
+def place_of(row: RowInput) -> PlaceArrays:
+    """Where a row ran."""
+    facts = row.hardware
     if facts.bf16_tflops is None:
         raise UnusableRowError(f"hardware: no peak is known of {facts.key}")
     per_node = row.placement[0] if row.placement else row.devices_per_node
@@ -206,7 +206,6 @@ def place_of(row: RowInput, precision: Precision, *, hardware: HardwareFacts | N
     def single(value: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         return np.array([float(value)])
 
-    del precision
     return PlaceArrays(
         peak=np.array([[_peak(facts, precision) * 1e12] for precision in PRECISIONS]),
         half_peak=single(facts.bf16_tflops * 1e12),
@@ -285,8 +284,3 @@ def _longest(row: RowInput) -> float | None:
     if beyond == 2:
         layers[0], layers[-1] = layers[0] - 1, layers[-1] - 1
     return float(max(layers))
-
-
-def with_device(option: Option, device: str, place: PlaceArrays) -> Option:
-    """The same strategy on another device."""
-    return replace(option, device=device, place=place)

@@ -28,7 +28,7 @@ from benchmarks._row_mixed import mixed_prediction
 from benchmarks._row_options import Option, UnusableRowError, options_of
 from benchmarks._row_predictor import choices, judge_options, question_of
 from planner.training.constants import FILE, FittedConstants, Quantity, fitted_constants
-from planner.training.step import Question, step_time
+from planner.training.step import step_time
 from tools.training_quantities import DEVICE, FAMILIES, FRAMEWORK, MEMORY, SHARED, SPREAD, Fitted
 from tools.training_spreads import fitted_spreads
 
@@ -329,6 +329,3 @@ def write(constants: FittedConstants, points: Path) -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-
-__all__ = ["Question", "fit", "main", "start", "usable"]

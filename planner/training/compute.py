@@ -74,7 +74,7 @@ def layer_time(layers: LayerArrays, cut: Cut, habits: HabitArrays, *, place: Pla
     return LayerTime(
         matmul=_products_s(layers, cut, rate=rate, bandwidth=bandwidth, knobs=knobs),
         attention=_attention_s(layers, cut, place, habits, knobs=knobs),
-        memory=_traffic_s(layers, cut, habits, bandwidth=bandwidth, knobs=knobs),
+        memory=_traffic_s(layers, cut, bandwidth=bandwidth, knobs=knobs),
         fixed=np.where(layers.num_layers > 0, 12.0 * floor + layers.is_moe * knobs.router_s * (place.is_tpu == 0), 0.0),
     )
 
@@ -124,11 +124,10 @@ def _attention_s(layers: LayerArrays, cut: Cut, place: PlaceArrays, habits: Habi
     return np.where(habits.fused_attention > 0, fused, unfused)
 
 
-def _traffic_s(layers: LayerArrays, cut: Cut, habits: HabitArrays, *, bandwidth: Array, knobs: Knobs) -> Array:
+def _traffic_s(layers: LayerArrays, cut: Cut, *, bandwidth: Array, knobs: Knobs) -> Array:
     """Element-wise work: norms, residual sums and dropout on the stream, activations on the columns, rotary and copies on the
     heads.
     """
-    del habits
     stream = knobs.stream_passes * layers.num_norms * layers.hidden / cut.stream
     dense_columns = np.where(layers.is_moe > 0, layers.shared_columns, layers.columns)
     columns = knobs.column_passes * layers.matrices * dense_columns / cut.tp

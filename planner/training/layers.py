@@ -58,7 +58,6 @@ class LayerArrays:
     expert_parameters: Array
     small_parameters: Array
     num_norms: Array
-    norm_is_layer: Array
     fixed_tokens: Array
     reads_source: Array
     is_moe: Array
@@ -85,7 +84,6 @@ class ModelArrays:
     before_kept_per_sample: Array
     after_kept_per_token: Array
     after_kept_per_sample: Array
-    num_stacks: Array
 
 
 @lru_cache(maxsize=256)
@@ -117,7 +115,6 @@ def model_arrays(model: ModelSpec) -> ModelArrays:
         before_kept_per_sample=summed(before, "activations_per_sample"),
         after_kept_per_token=summed(after, "activations_per_token"),
         after_kept_per_sample=summed(after, "activations_per_sample"),
-        num_stacks=np.array([float(max(1, len(model.stacks)))]),
     )
 
 
@@ -180,7 +177,6 @@ def _kind(model: ModelSpec, stack: StackSpec) -> dict[str, float]:
         "expert_parameters": float(counts.experts),
         "small_parameters": float(counts.norms),
         "num_norms": float(layer_norms(stack)),
-        "norm_is_layer": float(stack.norm.value == "layer"),
         "fixed_tokens": float(stack.num_tokens or 0),
         "reads_source": float(stack.role is StackRole.ENCODER),
         "is_moe": float(experts is not None),

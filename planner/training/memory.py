@@ -17,7 +17,7 @@ from planner.training.places import Array
 from planner.training.step import Question, cut_of
 from trimtab.strategy import Offload, PipelineSchedule, Recompute
 
-_NONE, _SELECTIVE, _FULL = (RECOMPUTES.index(r) for r in (Recompute.NONE, Recompute.SELECTIVE, Recompute.FULL))
+_SELECTIVE, _FULL = RECOMPUTES.index(Recompute.SELECTIVE), RECOMPUTES.index(Recompute.FULL)
 _GPIPE = SCHEDULES.index(PipelineSchedule.GPIPE)
 _KEPT_ON_HOST = OFFLOADS.index(Offload.ACTIVATIONS)
 _STATE_ON_HOST = OFFLOADS.index(Offload.OPTIMIZER)
