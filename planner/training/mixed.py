@@ -54,7 +54,7 @@ def stage_costs(question: Question) -> StageCosts:
         before_s=slot.before_s * size,
         after_s=slot.after_s * size,
         send_s=2.0 * _handed(question) * size,
-        rest_s=(reduce_exposed_s(question, slot.backward_s) + update_s(question)) * size,
+        rest_s=(reduce_exposed_s(question, slot) + update_s(question, slot.held)) * size,
     )
 
 

@@ -108,7 +108,8 @@ class Slot:
     """Seconds of one micro-batch on one pipeline stage, forward and backward, [N]; exchanges are what stays exposed of them.
 
     ``layer_s`` is one layer with everything that belongs to it; ``before_s`` and ``after_s`` stand on the first and last stage.
-    ``backward_s`` is the layers' computation of the backward pass, behind which gradients can travel.
+    ``backward_s`` is the layers' computation of the backward pass, behind which gradients can travel; ``cut`` and
+    ``held`` are what ``cut_of`` and ``stage_parameters`` tell of the question.
     """
 
     layer_s: Array
@@ -119,6 +120,8 @@ class Slot:
     expert_s: Array
     shard_s: Array
     backward_s: Array
+    cut: Cut
+    held: tuple[Array, Array]
 
     @property
     def ends(self) -> tuple[Array, Array]:
@@ -129,18 +132,18 @@ class Slot:
 def slot_time(question: Question) -> Slot:
     """Time of one micro-batch on the longest stage of every strategy."""
     model, table, place, knobs = question.model, question.table, question.place, question.knobs
-    count, cut = model.layers.num_layers, cut_of(question)
+    count, cut, held = model.layers.num_layers, cut_of(question), stage_parameters(question)
     times = layer_time(model.layers, cut, question.habits, place=place, peak=place.peak_of(table), knobs=knobs)
     full = np.where(table.recompute == _FULL, 1.0, 0.0)
     stage = question.stage_layers / np.maximum(1.0, count.sum(axis=0))
     compute = (count * (times.forward + times.backward + _again(question, times))).sum(axis=0)
-    held = np.where(place.is_tpu > 0, 0.0, model.layers.num_experts / table.ep)
-    host = (2.5 + full) * (count * (knobs.host_s + held * knobs.expert_host_s)).sum(axis=0)
+    own_experts = np.where(place.is_tpu > 0, 0.0, model.layers.num_experts / table.ep)
+    host = (2.5 + full) * (count * (knobs.host_s + own_experts * knobs.expert_host_s)).sum(axis=0)
     tensor, context, expert = ((2.0 + full) * part * stage for part in layer_exchanges(question, cut).over(count))
     fixed = np.where(place.is_tpu > 0, 0.0, knobs.micro_batch_s) + _slot_s(question)
     kept = _kept_away_s(question, cut) * stage
-    one = soft_max(compute, host) * stage + tensor + context + expert + _adding_s(question) + fixed
-    shard = _shard_s(question)
+    one = soft_max(compute, host) * stage + tensor + context + expert + _adding_s(question, held) + fixed
+    shard = _shard_s(question, held)
     one = np.maximum(one, kept) + knobs.shard_interference * np.minimum(one, kept)
     exposed = np.maximum(one, shard) - one + knobs.shard_interference * np.minimum(one, shard)
     before, after = ends_s(question, cut)
@@ -153,6 +156,8 @@ def slot_time(question: Question) -> Slot:
         expert_s=expert,
         shard_s=exposed,
         backward_s=(count * times.backward).sum(axis=0) * stage,
+        cut=cut,
+        held=held,
     )
 
 
@@ -169,9 +174,9 @@ def step_time(question: Question) -> StepTime:
     parts = exchanged | {
         "compute_s": whole - sum(exchanged.values()),
         "bubble_s": bubble,
-        "send_s": _sends_s(question, cut_of(question)) * (micro + (pp - 1.0) / chunks),
-        "reduce_s": reduce_exposed_s(question, slot.backward_s),
-        "update_s": update_s(question),
+        "send_s": _sends_s(question, slot.cut) * (micro + (pp - 1.0) / chunks),
+        "reduce_s": reduce_exposed_s(question, slot),
+        "update_s": update_s(question, slot.held),
         "fixed_s": knobs.step_s * np.ones_like(whole),
     }
     parts = {name: slow * seconds for name, seconds in parts.items()}
@@ -210,9 +215,9 @@ def _kept_away_s(question: Question, cut: Cut) -> Array:
     return np.where(away, moved, 0.0)
 
 
-def _adding_s(question: Question) -> Array:
+def _adding_s(question: Question, held: tuple[Array, Array]) -> Array:
     """Seconds of adding the weight gradients of one micro-batch to those of the others."""
-    dense, experts = stage_parameters(question)
+    dense, experts = held
     bandwidth = question.place.memory_bandwidth * question.knobs.memory_share
     return (dense + experts) * question.habits.accumulate_bytes / bandwidth
 
@@ -278,20 +283,20 @@ def ends_s(question: Question, cut: Cut) -> tuple[Array, Array]:
     return before + lookup, model.has_head * head + after
 
 
-def _shard_s(question: Question) -> Array:
+def _shard_s(question: Question, held: tuple[Array, Array]) -> Array:
     """Seconds of gathering fully sharded parameters twice and scattering gradients once, for the layers of a stage and one
     micro-batch.
     """
     table, place, habits = question.table, question.place, question.habits
-    dense, experts = stage_parameters(question)
+    dense, experts = held
     tp = table.tp.astype(np.float64)
     members = group(np.asarray(table.fsdp * table.cp, dtype=np.float64), tp, place)
     ep = np.maximum(1.0, table.ep * table.etp.astype(np.float64))
     expert_members = group(np.maximum(1.0, members.size * tp / ep), ep, place)
     total = np.zeros(len(table))
-    for held, ranks in ((dense, members), (experts, expert_members)):
-        gathers = 2.0 * _by_layer(gather_s, held * habits.gather_bytes, ranks, question)
-        total = total + gathers + _by_layer(gather_s, held * habits.gradient_bytes, ranks, question)
+    for part, ranks in ((dense, members), (experts, expert_members)):
+        gathers = 2.0 * _by_layer(gather_s, part * habits.gather_bytes, ranks, question)
+        total = total + gathers + _by_layer(gather_s, part * habits.gradient_bytes, ranks, question)
     often = np.where((habits.keeps_gathered > 0) & (table.pp > 1), table.num_micro_batches, 1)
     return np.where(table.zero_stage == 3, total / often, 0.0)
 
@@ -315,10 +320,10 @@ def stage_parameters(question: Question) -> tuple[Array, Array]:
     return dense + small + tables / table.tp + model.position_parameters, experts
 
 
-def reduce_exposed_s(question: Question, backward: Array) -> Array:
+def reduce_exposed_s(question: Question, slot: Slot) -> Array:
     """Exposed seconds of summing gradients over replicas, once per step, and of gathering updated parameters (ZeRO 1, 2)."""
     table, place, knobs, habits = question.table, question.place, question.knobs, question.habits
-    dense, experts = stage_parameters(question)
+    dense, experts = slot.held
     tp, cp = table.tp.astype(np.float64), table.cp.astype(np.float64)
     replicas, sharded = table.dp.astype(np.float64), table.fsdp * cp
     ep = np.maximum(1.0, table.ep * table.etp.astype(np.float64))
@@ -340,14 +345,14 @@ def reduce_exposed_s(question: Question, backward: Array) -> Array:
         kept = pieces * reduce_s(gradients / width / pieces, rest, wires_of(question))
         cost = np.where(table.zero_stage == 0, plain, np.where(table.zero_stage == 3, kept, scattered))
         total = total + np.where(held > 0, cost, 0.0)
-    hidden = np.minimum((1.0 - knobs.data_exposed) * total, backward)
+    hidden = np.minimum((1.0 - knobs.data_exposed) * total, slot.backward_s)
     return total - hidden
 
 
-def update_s(question: Question) -> Array:
+def update_s(question: Question, held: tuple[Array, Array]) -> Array:
     """Seconds of the optimizer: parameters, gradients and two moments pass through memory, on the device or in the host."""
     table, place, knobs = question.table, question.place, question.knobs
-    dense, experts = stage_parameters(question)
+    dense, experts = held
     shards = np.where(table.zero_stage > 0, table.fsdp * table.cp.astype(np.float64), 1.0)
     spread = np.where(table.zero_stage > 0, np.maximum(1.0, shards * table.tp / (table.ep * table.etp)), 1.0)
     own = dense / shards + experts / spread
